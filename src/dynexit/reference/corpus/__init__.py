@@ -1,0 +1,1 @@
+"""The generated corpus the reference models are trained and tested on."""
