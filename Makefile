@@ -1,0 +1,50 @@
+# Everything a contributor runs. `make` alone lists it.
+PYTHON ?= python3
+JOBS ?= 2
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+# A worker a core and a thread a worker: faster than letting the threads of all workers compete.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false MPLBACKEND=Agg \
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=10
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-slow lint format reference clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## make .venv and install dynexit with its checks, once
+
+# PyTorch goes first and alone, so that nothing else decides which build of it comes.
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Installing dynexit and its checks into .venv (the first time takes a few minutes) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch==2.13.0
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## train exits for the shipped models, decode, measure, tell
+	@$(BIN)/dynexit demo
+
+test: $(STAMP) ## the tests of every change
+	$(PYTEST)
+
+test-slow: $(STAMP) ## the tests that take longer
+	$(PYTEST) -m slow
+
+lint: $(STAMP) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## mend what can be mended of the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+reference: $(STAMP) ## train the shipped pair of models anew
+	$(BIN)/python -m dynexit.reference.recipe
+
+clean: ## remove caches, builds and the demo's output (.venv stays)
+	rm -rf build dist dynexit-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
