@@ -1,0 +1,97 @@
+"""One decoder language model of any family, open at every layer boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynexit.models.block import Block
+from dynexit.models.cache import Cache
+from dynexit.models.config import BackboneConfig
+from dynexit.models.norm import RmsNorm
+from dynexit.models.placement import Placement
+
+
+class Backbone(nn.Module):
+    """Embedding, layers, final norm and output projection.
+
+    Layers count from 1 in every report; ``run(..., start, stop)`` runs layers start+1 to stop.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab, config.hidden)
+        self.layers = nn.ModuleList(Block(config, i) for i in range(config.depth))
+        self.norm = RmsNorm(config.hidden, config.norm_eps)
+        self.head = None if config.tied else nn.Linear(config.hidden, config.vocab, bias=False)
+
+    @property
+    def depth(self) -> int:
+        return self.config.depth
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        """An empty cache for ``rows`` sequences of at most ``capacity`` tokens."""
+        states = [b.new_state(rows, capacity, self.dtype, self.device) for b in self.blocks()]
+        return Cache(states, rows, capacity)
+
+    def blocks(self) -> list[Block]:
+        return list(self.layers)  # type: ignore[arg-type]
+
+    def place(
+        self,
+        starts: Sequence[int],
+        lengths: Sequence[int],
+        rows: Sequence[int] | None = None,
+    ) -> Placement:
+        """Where the tokens of a call sit; see ``Placement``."""
+        return Placement(starts, lengths, rows, self.device)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids [B, T] -> hidden states [B, T, hidden]."""
+        hidden = F.embedding(ids, self.embedding.weight)
+        if self.config.embedding_multiplier != 1.0:
+            hidden = hidden * self.config.embedding_multiplier
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        return hidden.to(wide) if self.config.residual_in_fp32 else hidden
+
+    def run(
+        self, hidden: Tensor, cache: Cache | None, start: int, stop: int, place: Placement
+    ) -> Tensor:
+        """Run layers ``start`` < l <= ``stop`` on [B, T, hidden], updating their states."""
+        for index in range(start, stop):
+            state = None if cache is None else cache.states[index]
+            hidden = self.layers[index](hidden, state, place)
+        return hidden
+
+    def advance(
+        self, hidden: Tensor, cache: Cache, start: int, stop: int, place: Placement
+    ) -> None:
+        """Update only the states of those layers, as if each had ``hidden`` for its input."""
+        for index in range(start, stop):
+            self.layers[index].advance(hidden, cache.states[index], place)  # type: ignore[operator]
+
+    def readout(self, hidden: Tensor) -> Tensor:
+        """Hidden states [..., hidden] of any layer -> logits [..., vocab], by final norm and head."""
+        weight = self.embedding.weight if self.head is None else self.head.weight
+        normed = self.norm(hidden.to(self.norm.weight.dtype))
+        logits = F.linear(normed.to(weight.dtype), weight)
+        divisor = self.config.logits_divisor
+        return logits if divisor == 1.0 else logits / divisor
+
+    def forward(self, ids: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        """Logits [B, T, vocab] of whole right-padded sequences, without a cache."""
+        rows, width = ids.shape
+        place = self.place([0] * rows, [width] * rows if lengths is None else lengths)
+        return self.readout(self.run(self.embed(ids), None, 0, self.depth, place))

@@ -1,0 +1,90 @@
+"""What a backbone remembers of the tokens it has seen: one state per layer, preallocated.
+
+Attention layers keep keys and values of every position; state-space layers keep the last inputs of
+their convolution and their recurrent state, whose size does not grow with the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class AttentionState:
+    """Keys and values by position, each [rows, kv_heads, capacity, head_dim]."""
+
+    k: Tensor
+    v: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.k, self.v)
+
+    def keep(self, rows: Tensor) -> None:
+        self.k, self.v = self.k[rows], self.v[rows]
+
+
+@dataclass
+class RecurrentState:
+    """Convolution inputs [rows, kernel - 1, channels] and SSM state [rows, ...] in fp32."""
+
+    conv: Tensor
+    ssm: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.conv, self.ssm)
+
+    def keep(self, rows: Tensor) -> None:
+        self.conv, self.ssm = self.conv[rows], self.ssm[rows]
+
+
+LayerState = AttentionState | RecurrentState
+
+
+class Cache:
+    """One ``LayerState`` per layer (None for a layer without a mixer) for ``rows`` sequences.
+
+    ``capacity`` is the largest number of tokens a sequence may hold. Positions are given by the
+    ``Placement`` of each call, so sequences of different lengths share one cache without padding.
+    """
+
+    def __init__(self, states: Sequence[LayerState | None], rows: int, capacity: int) -> None:
+        self.states = list(states)
+        self.rows = rows
+        self.capacity = capacity
+
+    def nbytes(self) -> int:
+        """Bytes held by all states."""
+        return sum(t.nbytes for s in self.states if s is not None for t in s.tensors())
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop every row not listed (finished sequences), in the order given."""
+        index = torch.tensor(list(rows), dtype=torch.long)
+        for state in self.states:
+            if state is not None:
+                state.keep(index.to(state.tensors()[0].device))
+        self.rows = len(rows)
+
+    def snapshot(self) -> list[tuple[Tensor, Tensor] | None]:
+        """A copy of the recurrent states. Keys and values need none: see ``truncate``."""
+        return [
+            (s.conv.clone(), s.ssm.clone()) if isinstance(s, RecurrentState) else None
+            for s in self.states
+        ]
+
+    def restore(self, snapshot: Sequence[tuple[Tensor, Tensor] | None]) -> None:
+        """Put back the recurrent states of a ``snapshot`` of this cache."""
+        for state, saved in zip(self.states, snapshot, strict=True):
+            if isinstance(state, RecurrentState) and saved is not None:
+                state.conv.copy_(saved[0])
+                state.ssm.copy_(saved[1])
+
+    def truncate(self, length: int) -> None:
+        """Forget keys and values at positions >= ``length`` (recurrent states are left alone)."""
+        for state in self.states:
+            if isinstance(state, AttentionState):
+                state.k[:, :, length:].zero_()
+                state.v[:, :, length:].zero_()

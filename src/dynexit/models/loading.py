@@ -1,0 +1,103 @@
+"""Loading a model: its backbone, tokenizer and generation settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dynexit.errors import UserError
+from dynexit.files import read_json
+from dynexit.models.backbone import Backbone
+from dynexit.models.checkpoint import Checkpoint, cast
+from dynexit.models.config import BackboneConfig
+from dynexit.models.families import parse_config
+from dynexit.models.hub import resolve_model
+from dynexit.models.tokenizer import Tokenizer, load_tokenizer
+from dynexit.models.weights import Source, sources
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded checkpoint. ``eos_ids`` end a text; ``name`` is what the user called it."""
+
+    name: str
+    directory: Path
+    backbone: Backbone
+    tokenizer: Tokenizer
+    eos_ids: tuple[int, ...]
+    generation: dict[str, Any]
+
+
+def load_model(
+    name: str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> Model:
+    """Load ``name`` (directory, hub id or ``reference:NAME``), in the checkpoint's own dtype
+    unless ``dtype`` says otherwise (weights then are converted one tensor at a time)."""
+    directory = resolve_model(name)
+    raw = read_json(directory / "config.json")
+    generation = _optional(directory / "generation_config.json")
+    eos = generation.get("eos_token_id", raw.get("eos_token_id"))
+    eos_ids = tuple(eos) if isinstance(eos, list) else (() if eos is None else (int(eos),))
+    backbone = load_backbone(directory, dtype, device)
+    return Model(name, directory, backbone, load_tokenizer(directory), eos_ids, generation)
+
+
+def read_config(directory: Path) -> BackboneConfig:
+    """The shape of the checkpoint in ``directory``, without reading its weights."""
+    return parse_config(read_json(directory / "config.json"))
+
+
+def load_backbone(
+    directory: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> Backbone:
+    """The backbone of a checkpoint directory, frozen, its weights memory-mapped."""
+    config = read_config(directory)
+    checkpoint = Checkpoint(directory)
+    if not config.tied and not any(n in checkpoint for n in ("lm_head.weight",)):
+        raise UserError(
+            f"{directory}: tensor 'lm_head.weight' is missing and config.json does not say "
+            "tie_word_embeddings"
+        )
+    with torch.device("meta"):
+        backbone = Backbone(config)
+    target = config.dtype if dtype is None else dtype
+    shapes = {name: p.shape for name, p in backbone.named_parameters()}
+    table = sources(config, iter(shapes))
+    for name, shape in shapes.items():
+        tensor = _fetch(checkpoint, table[name], shape, directory)
+        _assign(backbone, name, cast(tensor, target).to(device))
+    return backbone.eval()
+
+
+def _fetch(
+    checkpoint: Checkpoint, source: Source, shape: torch.Size, directory: Path
+) -> Tensor:
+    tensor = checkpoint.tensor(source.names)
+    if source.parts > 1:
+        tensor = tensor.chunk(source.parts)[source.part]
+    if tensor.shape != shape:
+        raise UserError(
+            f"{directory}: tensor {source.names[0]!r} has shape {list(tensor.shape)}, "
+            f"config.json asks for {list(shape)}"
+        )
+    if not tensor.is_floating_point():
+        raise UserError(
+            f"{directory}: tensor {source.names[0]!r} has dtype {tensor.dtype}; "
+            "dynexit reads fp32, bf16 and fp16 weights"
+        )
+    return tensor
+
+
+def _assign(module: nn.Module, name: str, tensor: Tensor) -> None:
+    *path, last = name.split(".")
+    for part in path:
+        module = getattr(module, part)
+    setattr(module, last, nn.Parameter(tensor, requires_grad=False))
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}

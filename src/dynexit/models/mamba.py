@@ -1,0 +1,111 @@
+"""The Mamba mixer (Gu and Dao 2023), with the extra norms of Falcon-Mamba and Jamba."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynexit.models.cache import RecurrentState
+from dynexit.models.config import MambaConfig
+from dynexit.models.conv import causal_conv
+from dynexit.models.mamba2 import ConvWeights
+from dynexit.models.norm import RmsNorm, rms
+from dynexit.models.placement import Placement
+
+_CHUNK = 64  # tokens whose [inner, state] factors are held at once in a scan
+
+
+class Mamba(nn.Module):
+    """Selective state space model: ``h = exp(dt A) h + dt B x``, ``y = C h + D x``."""
+
+    def __init__(self, config: MambaConfig, hidden: int) -> None:
+        super().__init__()
+        self.config = config
+        c = config
+        self.in_proj = nn.Linear(hidden, 2 * c.inner, bias=c.bias)
+        self.conv1d = ConvWeights(c.inner, c.conv_kernel, c.conv_bias)
+        self.x_proj = nn.Linear(c.inner, c.dt_rank + 2 * c.state, bias=False)
+        self.dt_proj = nn.Linear(c.dt_rank, c.inner, bias=True)
+        self.A_log = nn.Parameter(torch.log(torch.arange(1.0, c.state + 1)).repeat(c.inner, 1))
+        self.D = nn.Parameter(torch.ones(c.inner))
+        self.out_proj = nn.Linear(c.inner, hidden, bias=c.bias)
+        learned = c.bcdt_norm == "learned"
+        self.dt_layernorm = RmsNorm(c.dt_rank, c.bcdt_norm_eps) if learned else None
+        self.b_layernorm = RmsNorm(c.state, c.bcdt_norm_eps) if learned else None
+        self.c_layernorm = RmsNorm(c.state, c.bcdt_norm_eps) if learned else None
+
+    def new_state(
+        self, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
+    ) -> RecurrentState:
+        c = self.config
+        conv = torch.zeros(rows, c.conv_kernel - 1, c.inner, dtype=dtype, device=device)
+        wide = torch.promote_types(dtype, torch.float32)
+        ssm = torch.zeros(rows, c.inner, c.state, dtype=wide, device=device)
+        return RecurrentState(conv, ssm)
+
+    def forward(self, x: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
+        """``x`` [B, T, hidden] -> [B, T, hidden]; goes on from ``state`` and updates it."""
+        mixed, gate = self.in_proj(x).chunk(2, dim=-1)
+        inner = self._convolve(mixed, state, place)
+        y = self._scan(inner, state, place)
+        y = torch.addcmul(y, inner.to(y.dtype), self.D.to(y.dtype)) * F.silu(gate.to(y.dtype))
+        return self.out_proj(y.to(x.dtype))  # type: ignore[no-any-return]
+
+    def advance(self, x: Tensor, state: RecurrentState, place: Placement) -> None:
+        """Only the state: no gate, no output projection."""
+        size = self.config.inner
+        bias = None if self.in_proj.bias is None else self.in_proj.bias[:size]
+        mixed = F.linear(x, self.in_proj.weight[:size], bias)
+        self._scan(self._convolve(mixed, state, place), state, place)
+
+    def _convolve(self, mixed: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
+        weight = self.conv1d.weight.squeeze(1)
+        return F.silu(causal_conv(mixed, weight, self.conv1d.bias, state, place))
+
+    def _scan(self, inner: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
+        """Outputs [B, T, inner] in at least fp32, token by token over chunks of factors."""
+        wide = torch.promote_types(inner.dtype, torch.float32)
+        dt, b, c = self._select(inner, place)
+        a = -torch.exp(self.A_log.to(wide))
+        source = dt * inner.to(wide)
+        h = self._start(inner, state, place)
+        outputs = []
+        for begin in range(0, inner.shape[1], _CHUNK):
+            part = slice(begin, begin + _CHUNK)
+            decay = torch.exp(dt[:, part, :, None] * a)
+            added = source[:, part, :, None] * b[:, part, None, :]
+            states = []
+            for t in range(decay.shape[1]):
+                h = torch.addcmul(added[:, t], decay[:, t], h)
+                states.append(h)
+            seen = torch.stack(states, dim=1)
+            outputs.append(torch.matmul(seen, c[:, part, :, None]).squeeze(-1))
+        if state is not None:
+            if place.rows is None:
+                state.ssm.copy_(h)
+            else:
+                state.ssm[place.rows] = h
+        return torch.cat(outputs, dim=1)
+
+    def _start(self, inner: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
+        if state is None:
+            wide = torch.promote_types(inner.dtype, torch.float32)
+            shape = (inner.shape[0], self.config.inner, self.config.state)
+            return torch.zeros(shape, dtype=wide, device=inner.device)
+        return state.ssm if place.rows is None else state.ssm[place.rows]
+
+    def _select(self, inner: Tensor, place: Placement) -> tuple[Tensor, Tensor, Tensor]:
+        """Time step [B, T, inner] and B, C [B, T, state], all at least fp32."""
+        n = self.config
+        wide = torch.promote_types(inner.dtype, torch.float32)
+        dt, b, c = self.x_proj(inner).split([n.dt_rank, n.state, n.state], dim=-1)
+        if n.bcdt_norm == "weightless":
+            dt, b, c = (rms(t, None, n.bcdt_norm_eps) for t in (dt, b, c))
+        elif self.dt_layernorm is not None:
+            assert self.b_layernorm is not None and self.c_layernorm is not None
+            dt, b, c = self.dt_layernorm(dt), self.b_layernorm(b), self.c_layernorm(c)
+        dt = F.softplus(self.dt_proj(dt).to(wide))
+        if place.padded:
+            dt = dt * place.valid[..., None]
+        return dt, b.to(wide), c.to(wide)

@@ -1,0 +1,44 @@
+"""Feed-forward blocks, gated and plain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynexit.errors import UserError
+from dynexit.models.config import MlpConfig
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
+}
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The activation function of that name in a configuration, or ``UserError``."""
+    if name not in _ACTIVATIONS:
+        known = ", ".join(sorted(_ACTIVATIONS))
+        raise UserError(f"config.json: activation {name!r} is not supported; known are {known}")
+    return _ACTIVATIONS[name]
+
+
+class Mlp(nn.Module):
+    """``down(act(gate(x)) * up(x))``, or ``down(act(up(x)))`` without a gate."""
+
+    def __init__(self, config: MlpConfig, hidden: int) -> None:
+        super().__init__()
+        wide, bias = config.intermediate, config.bias
+        self.gate_proj = nn.Linear(hidden, wide, bias=bias) if config.gated else None
+        self.up_proj = nn.Linear(hidden, wide, bias=bias)
+        self.down_proj = nn.Linear(wide, hidden, bias=bias)
+        self._act = activation(config.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        up = self.up_proj(x)
+        wide = self._act(up) if self.gate_proj is None else self._act(self.gate_proj(x)) * up
+        return self.down_proj(wide)  # type: ignore[no-any-return]

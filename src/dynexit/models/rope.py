@@ -1,0 +1,112 @@
+"""Rotary position embeddings and their scaling variants.
+
+Formulas as published: RoFormer (Su et al. 2021), position interpolation ("linear", Chen et al.
+2023), NTK-aware ("dynamic"), YaRN (Peng et al. 2023) and Llama 3.1 ("llama3"). Names and defaults
+are those of ``rope_parameters`` in Hugging Face configurations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dynexit.errors import UserError
+from dynexit.models.config import RopeConfig
+
+
+def _base_frequencies(theta: float, dim: int) -> Tensor:
+    return 1.0 / (theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim))
+
+
+def _default(rope: RopeConfig, length: int) -> tuple[Tensor, float]:
+    return _base_frequencies(rope.theta, rope.dim), 1.0
+
+
+def _linear(rope: RopeConfig, length: int) -> tuple[Tensor, float]:
+    return _base_frequencies(rope.theta, rope.dim) / float(rope.scaling["factor"]), 1.0
+
+
+def _dynamic(rope: RopeConfig, length: int) -> tuple[Tensor, float]:
+    longest = max(length, rope.max_positions)
+    factor = float(rope.scaling["factor"])
+    growth = factor * longest / rope.max_positions - (factor - 1)
+    return _base_frequencies(rope.theta * growth ** (rope.dim / (rope.dim - 2)), rope.dim), 1.0
+
+
+def _llama3(rope: RopeConfig, length: int) -> tuple[Tensor, float]:
+    p = rope.scaling
+    frequencies = _base_frequencies(rope.theta, rope.dim)
+    wavelength = 2 * math.pi / frequencies
+    original, factor = p["original_max_position_embeddings"], p["factor"]
+    low, high = p["low_freq_factor"], p["high_freq_factor"]
+    smooth = ((original / wavelength - low) / (high - low)).clamp(0.0, 1.0)
+    return (1 - smooth) * frequencies / factor + smooth * frequencies, 1.0
+
+
+def _yarn(rope: RopeConfig, length: int) -> tuple[Tensor, float]:
+    p = rope.scaling
+    original = p.get("original_max_position_embeddings") or rope.max_positions
+    factor = p.get("factor") or rope.max_positions / original
+    fast, slow = p.get("beta_fast") or 32.0, p.get("beta_slow") or 1.0
+
+    def dimension(rotations: float) -> float:
+        turns = original / (rotations * 2 * math.pi)
+        return rope.dim * math.log(turns) / (2 * math.log(rope.theta))
+
+    low, high = dimension(fast), dimension(slow)
+    if p.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, rope.dim - 1)
+    span = max(high - low, 0.001)
+    ramp = ((torch.arange(rope.dim // 2, dtype=torch.float32) - low) / span).clamp(0.0, 1.0)
+    frequencies = _base_frequencies(rope.theta, rope.dim)
+    scaled = frequencies / factor * ramp + frequencies * (1 - ramp)
+    return scaled, _yarn_attention_factor(rope, factor)
+
+
+def _yarn_attention_factor(rope: RopeConfig, factor: float) -> float:
+    def magnitude(weight: float) -> float:
+        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+
+    p = rope.scaling
+    if p.get("attention_factor") is not None:
+        return float(p["attention_factor"])
+    if p.get("mscale") and p.get("mscale_all_dim"):
+        return magnitude(p["mscale"]) / magnitude(p["mscale_all_dim"])
+    return magnitude(1.0)
+
+
+_KINDS: dict[str, Callable[[RopeConfig, int], tuple[Tensor, float]]] = {
+    "default": _default,
+    "linear": _linear,
+    "dynamic": _dynamic,
+    "llama3": _llama3,
+    "yarn": _yarn,
+}
+
+
+def check_rope(kind: str) -> None:
+    """Raise ``UserError`` when the scaling variant is not one of those above."""
+    if kind not in _KINDS:
+        known = ", ".join(sorted(_KINDS))
+        raise UserError(f"config.json: rope_type {kind!r} is not supported; known are {known}")
+
+
+def rope_tables(rope: RopeConfig, length: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines for positions 0..length-1, each of shape [length, dim], fp32."""
+    frequencies, attention_factor = _KINDS[rope.kind](rope, length)
+    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos() * attention_factor, angles.sin() * attention_factor
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the first ``cos.shape[-1]`` channels of ``x`` [..., T, head_dim]."""
+    dim = cos.shape[-1]
+    head, tail = (x, None) if dim == x.shape[-1] else (x[..., :dim], x[..., dim:])
+    first, second = head[..., : dim // 2], head[..., dim // 2 :]
+    turned = head * cos + torch.cat((-second, first), dim=-1) * sin
+    return turned if tail is None else torch.cat((turned, tail), dim=-1)

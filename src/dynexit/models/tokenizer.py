@@ -1,0 +1,64 @@
+"""Text to token ids and back, by the checkpoint's own tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import tokenizers
+
+from dynexit.errors import UserError
+
+
+class Tokenizer(Protocol):
+    """What decoding needs of a tokenizer."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt, special tokens as the checkpoint puts them."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of the ids, special tokens left out."""
+        ...
+
+
+class FastTokenizer:
+    """``tokenizer.json`` read by the tokenizers library."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises plain Exception
+            raise UserError(f"{path}: not a tokenizer file ({error}); fetch it again") from None
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+class TransformersTokenizer:
+    """Any other tokenizer transformers can read (sentencepiece and the like)."""
+
+    def __init__(self, directory: Path) -> None:
+        from transformers import AutoTokenizer
+
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(str(directory))
+        except (OSError, ValueError, ImportError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{directory}: no usable tokenizer here ({reason})") from None
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def load_tokenizer(directory: Path) -> Tokenizer:
+    """The tokenizer of a checkpoint directory."""
+    path = directory / "tokenizer.json"
+    return FastTokenizer(path) if path.exists() else TransformersTokenizer(directory)

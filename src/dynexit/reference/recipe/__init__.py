@@ -1,0 +1,1 @@
+"""The recipe that trains the reference pair: ``python -m dynexit.reference.recipe``."""

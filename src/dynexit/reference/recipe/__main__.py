@@ -1,0 +1,44 @@
+"""Trains the reference pair: ``python -m dynexit.reference.recipe [--model NAME] ...``.
+
+Killed at any moment, the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from dynexit.reference.corpus.tokenizer import train_tokenizer
+from dynexit.reference.pair import NAMES, reference_directory
+from dynexit.reference.recipe.export import export
+from dynexit.reference.recipe.train import Recipe, train
+
+STEPS = {"mistral": 3000, "mamba2": 2400}
+
+
+def main(
+    model: Annotated[str, typer.Option(help="mistral, mamba2 or both")] = "both",
+    work: Annotated[Path, typer.Option(help="folder for the resumable state")] = Path(
+        "runs/reference"
+    ),
+    out: Annotated[Path | None, typer.Option(help="default: into the package")] = None,
+    steps: Annotated[int | None, typer.Option(help="default: as shipped")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: all")] = 0,
+) -> None:
+    """Train the reference pair on the project's own corpus."""
+    if threads:
+        torch.set_num_threads(threads)
+    tokenizer = work / "tokenizer" / "tokenizer.json"
+    if not tokenizer.exists():
+        train_tokenizer(tokenizer.parent)
+    for name in NAMES if model == "both" else (model,):
+        recipe = Recipe(name, STEPS[name] if steps is None else steps)
+        backbone = train(recipe, tokenizer, work / f"{name}.safetensors")
+        export(backbone, name, tokenizer, (out / name) if out else reference_directory(name))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,84 @@
+"""Training rows: documents packed one after another, with the answers marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from dynexit.reference.corpus.item import Item, segments
+from dynexit.reference.corpus.mixture import training_items
+
+BOS, EOS = 1, 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids [rows, width] and the ids that follow; ``target`` marks answers (and their end)
+    among those that follow, ``real`` all that are not padding."""
+
+    ids: Tensor
+    following: Tensor
+    target: Tensor
+    real: Tensor
+
+
+class Encoder:
+    """Documents to ids with a mark on each target token."""
+
+    def __init__(self, tokenizer: Path) -> None:
+        self._tokenizer = Tokenizer.from_file(str(tokenizer))
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
+
+    def encode(self, item: Item) -> tuple[list[int], list[bool]]:
+        ids, marks = [BOS], [False]
+        for text, is_target in segments(item):
+            part = self._tokenizer.encode(text, add_special_tokens=False).ids
+            ids += part
+            marks += [is_target] * len(part)
+        return [*ids, EOS], [*marks, True]
+
+
+def training_batch(encoder: Encoder, seed: int, rows: int, width: int) -> Batch:
+    """The batch of a seed: the same whenever asked for, so a resumed run sees the same data."""
+    return pack(_rows(encoder, training_items(seed), width + 1), rows, width)
+
+
+def pack(source: Iterator[tuple[list[int], list[bool]]], rows: int, width: int) -> Batch:
+    """The next ``rows`` rows, padded to ``width``."""
+    ids = torch.zeros(rows, width + 1, dtype=torch.long)
+    marks = torch.zeros(rows, width + 1, dtype=torch.bool)
+    real = torch.zeros(rows, width + 1, dtype=torch.bool)
+    for row in range(rows):
+        tokens, targets = next(source)
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        marks[row, : len(tokens)] = torch.tensor(targets)
+        real[row, : len(tokens)] = True
+    return Batch(ids[:, :-1], ids[:, 1:], marks[:, 1:], real[:, 1:])
+
+
+def _rows(
+    encoder: Encoder, items: Iterable[Item], width: int
+) -> Iterator[tuple[list[int], list[bool]]]:
+    """Whole documents filled into rows; one that does not fit begins the next row."""
+    ids: list[int] = []
+    marks: list[bool] = []
+    for item in items:
+        more, more_marks = encoder.encode(item)
+        if len(ids) + len(more) > width:
+            yield ids, marks
+            ids, marks = [], []
+        ids += more[:width]
+        marks += more_marks[:width]
+
+
+def single_rows(encoder: Encoder, items: list[Item], width: int) -> Batch:
+    """One document a row, for measuring."""
+    return pack(iter([encoder.encode(item) for item in items]), len(items), width)

@@ -1,0 +1,67 @@
+"""What the reference pair is trained for: the answers, read at the last layer and on the way.
+
+Besides the last layer, each step reads the answers at a few layers drawn at random through the
+same norm and head (the early-exit loss of LayerSkip, Elhoushi et al. 2024, with sampled exits in
+place of its curriculum), and drops layers with a rate that grows with depth.
+"""
+
+from __future__ import annotations
+
+import random
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dynexit.models.backbone import Backbone
+from dynexit.reference.recipe.batches import Batch
+
+EXITS_PER_STEP = 2
+EXIT_WEIGHT = 0.25
+CONTEXT_SHARE = 0.2
+CONTEXT_WEIGHT = 0.3
+LAYER_DROPOUT = 0.1
+
+
+def loss_of(backbone: Backbone, batch: Batch, rng: random.Random, dropout: bool) -> Tensor:
+    """Loss of one batch: answers at the last layer, some context, and answers at drawn exits."""
+    depth = backbone.depth
+    exits = set(rng.sample(range(depth // 4, depth), EXITS_PER_STEP))
+    rows, width = batch.ids.shape
+    place = backbone.place([0] * rows, [width] * rows)
+    answers = batch.target.nonzero(as_tuple=True)
+    loss = torch.zeros(())
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = backbone.embed(batch.ids)
+        for index in range(depth):
+            if index in exits:
+                loss = loss + EXIT_WEIGHT * _cross_entropy(backbone, hidden, batch, answers)
+            dropped = dropout and rng.random() < LAYER_DROPOUT * index / (depth - 1)
+            if not dropped:
+                hidden = backbone.run(hidden, None, index, index + 1, place)
+        loss = loss + _cross_entropy(backbone, hidden, batch, answers)
+        context = _some_context(batch, rng)
+        return loss + CONTEXT_WEIGHT * _cross_entropy(backbone, hidden, batch, context)
+
+
+def answers_right(backbone: Backbone, batch: Batch) -> Tensor:
+    """For each row, whether every answer token is the most probable one [rows].
+
+    Under greedy decoding that is the same as giving exactly this answer.
+    """
+    with torch.no_grad():
+        right = backbone(batch.ids).argmax(-1) == batch.following
+    return (right | ~batch.target).all(dim=1)
+
+
+def _cross_entropy(
+    backbone: Backbone, hidden: Tensor, batch: Batch, at: tuple[Tensor, ...]
+) -> Tensor:
+    logits = backbone.readout(hidden[at])
+    return F.cross_entropy(logits.float(), batch.following[at])
+
+
+def _some_context(batch: Batch, rng: random.Random) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(rng.getrandbits(48))
+    drawn = torch.rand(batch.ids.shape, generator=generator) < CONTEXT_SHARE
+    return (drawn & batch.real & ~batch.target).nonzero(as_tuple=True)

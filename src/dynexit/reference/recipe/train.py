@@ -1,0 +1,159 @@
+"""Training one model of the reference pair on a CPU, resumable at any step."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dynexit.files import atomic_path
+from dynexit.models.backbone import Backbone
+from dynexit.models.families import parse_config
+from dynexit.reference.corpus.item import TASKS
+from dynexit.reference.corpus.mixture import test_items
+from dynexit.reference.recipe.batches import Encoder, single_rows, training_batch
+from dynexit.reference.recipe.objective import answers_right, loss_of
+from dynexit.reference.recipe.shapes import CONFIGS
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is trained. The learning rate rises over ``warmup`` steps, stays, and falls
+    to zero over the last ``cooldown`` share of ``steps``."""
+
+    model: str
+    steps: int
+    rows: int = 16
+    width: int = 256
+    rate: float = 3e-3
+    warmup: int = 60
+    cooldown: float = 0.35
+    seed: int = 0
+    save_every: int = 100
+    report_every: int = 200
+
+
+def train(recipe: Recipe, tokenizer: Path, state_file: Path) -> Backbone:
+    """Train to the end, going on from ``state_file`` where there is one."""
+    encoder = Encoder(tokenizer)
+    torch.manual_seed(recipe.seed)
+    backbone = Backbone(parse_config(CONFIGS[recipe.model](padded_vocabulary(encoder))))
+    _initialise(backbone)
+    optimizers = _optimizers(backbone, recipe)
+    step = _resume(backbone, optimizers, state_file)
+    backbone.train()
+    clock, mean = time.monotonic(), 0.0
+    while step < recipe.steps:
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * _rate_share(step, recipe)
+        batch = training_batch(encoder, recipe.seed * 10_000_000 + step, recipe.rows, recipe.width)
+        cooling = step >= recipe.steps * (1 - recipe.cooldown)
+        rng = random.Random(f"{recipe.seed}-{step}")
+        loss = loss_of(backbone, batch, rng, dropout=not cooling)
+        loss.backward()
+        nn.utils.clip_grad_norm_(backbone.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        step += 1
+        mean += float(loss.detach())
+        if step % 20 == 0:
+            speed = 20 * recipe.rows * recipe.width / (time.monotonic() - clock)
+            print(f"{recipe.model} step {step}/{recipe.steps} loss {mean / 20:.3f} "
+                  f"{speed:.0f} tokens/s", file=sys.stderr, flush=True)
+            clock, mean = time.monotonic(), 0.0
+        if step % recipe.save_every == 0 or step == recipe.steps:
+            _save(backbone, optimizers, step, state_file)
+        if step % recipe.report_every == 0 or step == recipe.steps:
+            print(_report(backbone, encoder, recipe), file=sys.stderr, flush=True)
+            clock = time.monotonic()
+    return backbone.eval()
+
+
+def padded_vocabulary(encoder: Encoder) -> int:
+    """Vocabulary size rounded up to a multiple of 64, which matrix kernels like."""
+    return -(-encoder.vocabulary // 64) * 64
+
+
+def _initialise(backbone: Backbone) -> None:
+    nn.init.normal_(backbone.embedding.weight, std=0.05)
+    for name, parameter in backbone.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight", "out_proj.weight")):
+            nn.init.zeros_(parameter)  # every layer begins as the identity
+
+
+def _optimizers(backbone: Backbone, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside layers, AdamW for embedding, head and vectors."""
+    named = list(backbone.named_parameters())
+    inner = [p for n, p in named if n.startswith("layers.") and p.ndim == 2 and "A_log" not in n]
+    inside = {id(p) for p in inner}
+    outer = [p for _, p in named if id(p) not in inside]
+    muon = torch.optim.Muon(
+        inner, lr=recipe.rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
+    )
+    adam = torch.optim.AdamW(outer, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0)
+    for optimizer in (muon, adam):
+        for group in optimizer.param_groups:
+            group["peak"] = recipe.rate
+    return [muon, adam]
+
+
+def _rate_share(step: int, recipe: Recipe) -> float:
+    left = (recipe.steps - step) / (recipe.steps * recipe.cooldown)
+    return min(1.0, (step + 1) / recipe.warmup, left)
+
+
+def _report(backbone: Backbone, encoder: Encoder, recipe: Recipe) -> str:
+    """Share of validation documents answered exactly, by task."""
+    parts = []
+    backbone.eval()
+    for task in TASKS:
+        batch = single_rows(encoder, test_items(task, 150, seed=1), recipe.width)
+        parts.append(f"{task} {answers_right(backbone, batch).float().mean():.3f}")
+    backbone.train()
+    return f"{recipe.model} all answers of a document right: " + ", ".join(parts)
+
+
+def _state(
+    backbone: Backbone, optimizers: list[torch.optim.Optimizer]
+) -> dict[str, Tensor]:
+    tensors = {f"model.{n}": p.detach() for n, p in backbone.named_parameters()}
+    for number, optimizer in enumerate(optimizers):
+        for index, state in optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                tensors[f"optimizer.{number}.{index}.{key}"] = torch.as_tensor(value)
+    return {name: t.contiguous().clone() for name, t in tensors.items()}
+
+
+def _save(
+    backbone: Backbone, optimizers: list[torch.optim.Optimizer], step: int, path: Path
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        save_file(_state(backbone, optimizers), temporary, metadata={"step": str(step)})
+
+
+def _resume(backbone: Backbone, optimizers: list[torch.optim.Optimizer], path: Path) -> int:
+    if not path.exists():
+        return 0
+    with safe_open(path, framework="pt") as file:
+        step = int(file.metadata()["step"])
+        with torch.no_grad():
+            for name, parameter in backbone.named_parameters():
+                parameter.copy_(file.get_tensor(f"model.{name}"))
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
+        for key in file.keys():  # noqa: SIM118
+            if key.startswith("optimizer."):
+                _, number, index, field = key.split(".")
+                states[int(number)].setdefault(int(index), {})[field] = file.get_tensor(key)
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    return step
