@@ -1,0 +1,1 @@
+"""When a token leaves and what becomes of the layers it skipped."""

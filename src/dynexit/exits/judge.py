@@ -1,0 +1,102 @@
+"""What a judge is: at an exit layer it looks at a token and says how safe it is to leave there.
+
+One interface serves trained judges, recurrent ones, and those that need no training. A judge has
+the list of exit layers it was made for; ``exit`` below is an index into that list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from dynexit.errors import UserError
+from dynexit.models.placement import Placement
+
+
+@dataclass
+class JudgeState:
+    """What a judge remembers, row by row. ``tensors`` all have the rows as first dimension.
+
+    Recurrent judges keep their convolution and SSM state per exit here, ``saturation`` the hidden
+    state of the exit before, ``patience`` the last top token and for how long it has been so.
+    """
+
+    tensors: dict[str, Tensor]
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop every row not listed."""
+        for name, tensor in self.tensors.items():
+            self.tensors[name] = tensor[rows]
+
+
+@dataclass
+class Evidence:
+    """One token of each row at an exit.
+
+    ``hidden`` [B, hidden] is the state after the exit layer; ``logits`` gives the readout there
+    [B, vocab], computed at most once and only if asked for.
+    """
+
+    hidden: Tensor
+    logits: Callable[[], Tensor]
+
+
+class Judge(Protocol):
+    """Scores in [0, 1]; a token leaves where its score reaches the threshold."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind of judge, as on the command line."""
+        ...
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Exit layers, counted from 1, ascending, all below the backbone's depth."""
+        ...
+
+    def new_state(self, rows: int) -> JudgeState:
+        """The state before the first token."""
+        ...
+
+    def observe(self, exit: int, hidden: Tensor, state: JudgeState, place: Placement) -> None:
+        """See tokens of the prompt at an exit, [B, T, hidden], without judging them."""
+        ...
+
+    def score(
+        self, exit: int, evidence: Evidence, state: JudgeState, rows: Tensor | None
+    ) -> Tensor:
+        """Scores [B] of one token each; ``rows`` are the state's rows they belong to (None: all).
+
+        Called in order of exits, and only for tokens that got this far.
+        """
+        ...
+
+    def flops(self, exit: int) -> int:
+        """Floating point operations of one check, without the readout."""
+        ...
+
+    def needs_logits(self) -> bool:
+        """Whether a check reads out the vocabulary."""
+        ...
+
+
+def check_layers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
+    """Exit layers in order, or ``UserError`` for any outside 1..depth-1."""
+    ordered = tuple(sorted(set(layers)))
+    wrong = [layer for layer in ordered if not 1 <= layer < depth]
+    if wrong or not ordered:
+        raise UserError(
+            f"exit layer {wrong[0] if wrong else 'list'} is outside the model; "
+            f"give layers from 1 to {depth - 1}"
+        )
+    return ordered
+
+
+def default_layers(depth: int, count: int = 4) -> tuple[int, ...]:
+    """Evenly spaced exits from half depth on, as in DYNAMAX (second half of the network)."""
+    half = depth // 2
+    step = max(1, (depth - half) // count)
+    return tuple(range(half, depth, step))

@@ -1,0 +1,64 @@
+"""The decision to leave: which layers, which judge, which thresholds, and what of skipped layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from dynexit.errors import UserError
+from dynexit.exits.judge import Judge
+from dynexit.exits.skipped import SkippedState
+from dynexit.exits.translator import Translators
+
+
+class Schedule(Protocol):
+    """How a threshold moves with the position of a token in the answer."""
+
+    def threshold(self, base: float, position: int) -> float:
+        """The threshold for answer token ``position`` (from 0)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same threshold at every position."""
+
+    def threshold(self, base: float, position: int) -> float:
+        return base
+
+
+@dataclass(frozen=True)
+class ExitPolicy:
+    """A token leaves at the first exit whose score is at least its threshold.
+
+    A threshold above 1 can never be reached: such an exit is checked and never taken.
+    """
+
+    judge: Judge
+    thresholds: tuple[float, ...]
+    state: SkippedState
+    schedule: Schedule = field(default_factory=Constant)
+    translators: Translators | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.thresholds) != len(self.judge.layers):
+            raise UserError(
+                f"{len(self.thresholds)} thresholds for {len(self.judge.layers)} exit layers"
+            )
+        if any(not threshold >= 0.0 for threshold in self.thresholds):
+            raise UserError("a threshold must be a number of at least 0")
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return self.judge.layers
+
+    def leaves(self, exit: int, scores: Tensor, positions: list[int]) -> list[bool]:
+        """Which rows leave here; ``scores`` [B], ``positions`` of the tokens in the answer."""
+        base = self.thresholds[exit]
+        values = scores.tolist()
+        return [
+            value >= self.schedule.threshold(base, position)
+            for value, position in zip(values, positions, strict=True)
+        ]

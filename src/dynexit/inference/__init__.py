@@ -1,0 +1,1 @@
+"""Decoding: steps, sampling, text, and what it all cost."""

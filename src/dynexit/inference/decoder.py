@@ -1,0 +1,189 @@
+"""One step of decoding at a time, each row as deep as its judge wants.
+
+The decoder owns the cache, the judge's memory and the state policy of a batch of texts. Rows that
+left are not computed in deeper layers; rows that are finished are dropped with ``keep``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache as memoised
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from dynexit.errors import UserError
+from dynexit.exits.judge import Evidence
+from dynexit.exits.policy import ExitPolicy
+from dynexit.models.backbone import Backbone
+from dynexit.models.placement import Placement
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step gave, row by row: ``logits`` [B, vocab], exit layers, the judge's score at the
+    exit taken (the last score where a token went to full depth, None without a judge), and layers
+    run for earlier tokens that caught up."""
+
+    logits: Tensor
+    exit_layers: list[int]
+    scores: list[float | None]
+    catch_up: list[int]
+
+
+class _Outcome:
+    """What is known so far of every row in a step."""
+
+    def __init__(self, rows: int, depth: int) -> None:
+        self.logits: list[Tensor | None] = [None] * rows
+        self.exits = [depth] * rows
+        self.scores: list[float | None] = [None] * rows
+
+    def read(self, rows: list[int], logits: Tensor, layer: int) -> None:
+        for row, out in zip(rows, logits.split(1), strict=True):
+            self.logits[row], self.exits[row] = out, layer
+
+    def stacked(self) -> Tensor:
+        return torch.cat([out for out in self.logits if out is not None])
+
+
+class Decoder:
+    """Decodes ``rows`` texts of at most ``capacity`` tokens, with exits where a policy is given."""
+
+    def __init__(
+        self, backbone: Backbone, rows: int, capacity: int, policy: ExitPolicy | None = None
+    ) -> None:
+        self.backbone = backbone
+        self.policy = policy
+        self.cache = backbone.new_cache(rows, capacity)
+        self.lengths = [0] * rows
+        self._answered = [0] * rows
+        if policy is not None:
+            if policy.layers[-1] >= backbone.depth:
+                raise UserError(
+                    f"exit layer {policy.layers[-1]} is outside the model of "
+                    f"{backbone.depth} layers"
+                )
+            policy.state.check(backbone.config)
+            self._session = policy.state.session(backbone, self.cache)
+            self._judging = policy.judge.new_state(rows)
+
+    @torch.inference_mode()
+    def prefill(self, prompts: Sequence[Sequence[int]], chunk: int = 512) -> None:
+        """Read tokens of every row at full depth, ``chunk`` columns at a time."""
+        for begin in range(0, max(map(len, prompts)), chunk):
+            parts = {
+                row: list(prompt[begin : begin + chunk])
+                for row, prompt in enumerate(prompts)
+                if len(prompt) > begin
+            }
+            rows = None if len(parts) == self.cache.rows else list(parts)
+            lengths = [len(part) for part in parts.values()]
+            place = self.backbone.place([self.lengths[row] for row in parts], lengths, rows)
+            self._read(self._padded(list(parts.values()), place.width), place)
+            for row, part in parts.items():
+                self.lengths[row] += len(part)
+
+    def _padded(self, parts: list[list[int]], width: int) -> Tensor:
+        rows = [part + [0] * (width - len(part)) for part in parts]
+        return torch.tensor(rows, device=self.backbone.device)
+
+    def _read(self, ids: Tensor, place: Placement) -> None:
+        hidden, start = self.backbone.embed(ids), 0
+        if self.policy is not None:
+            for exit, layer in enumerate(self.policy.layers):
+                hidden = self.backbone.run(hidden, self.cache, start, layer, place)
+                self.policy.judge.observe(exit, hidden, self._judging, place)
+                start = layer
+        self.backbone.run(hidden, self.cache, start, self.backbone.depth, place)
+
+    @torch.inference_mode()
+    def step(self, ids: Sequence[int]) -> Step:
+        """Feed one token to each row and give back the logits of the next."""
+        rows = len(ids)
+        place = self.backbone.place(self.lengths, [1] * rows)
+        hidden = self.backbone.embed(torch.tensor(ids, device=self.backbone.device)[:, None])
+        if self.policy is None:
+            hidden = self.backbone.run(hidden, self.cache, 0, self.backbone.depth, place)
+            logits = self.backbone.readout(hidden[:, 0])
+            step = Step(logits, [self.backbone.depth] * rows, [None] * rows, [0] * rows)
+        else:
+            step = self._step_with_exits(hidden, place, self.policy)
+        self.lengths = [n + 1 for n in self.lengths]
+        self._answered = [n + 1 for n in self._answered]
+        return step
+
+    def _step_with_exits(self, hidden: Tensor, place: Placement, policy: ExitPolicy) -> Step:
+        outcome = _Outcome(place.batch, self.backbone.depth)
+        active, start = list(range(place.batch)), 0
+        for exit, layer in enumerate(policy.layers):
+            hidden = self._session.run(hidden, start, layer, place)
+            leaving = self._check(exit, hidden, place, active, outcome)
+            start = layer
+            if not any(leaving):
+                continue
+            self._leave(hidden, layer, leaving, active, place)
+            stay = [b for b, gone in enumerate(leaving) if not gone]
+            active = [active[b] for b in stay]
+            if not active:
+                break
+            hidden, place = hidden[stay], self._place(active)
+        if active:
+            hidden = self._session.run(hidden, start, self.backbone.depth, place)
+            outcome.read(active, self.backbone.readout(hidden[:, 0]), self.backbone.depth)
+        caught = [self._session.catch_up(row) for row in range(len(outcome.exits))]
+        return Step(outcome.stacked(), outcome.exits, outcome.scores, caught)
+
+    def _check(
+        self, exit: int, hidden: Tensor, place: Placement, active: list[int], outcome: _Outcome
+    ) -> list[bool]:
+        """Judge the active rows at an exit, and read out those that leave."""
+        policy = self._policy()
+        evidence = Evidence(hidden[:, 0], memoised(partial(self._readout, exit, hidden[:, 0])))
+        scores = policy.judge.score(exit, evidence, self._judging, place.rows)
+        leaving = policy.leaves(exit, scores, [self._answered[row] for row in active])
+        for row, score in zip(active, scores.tolist(), strict=True):
+            outcome.scores[row] = score
+        gone = [b for b, left in enumerate(leaving) if left]
+        if gone:
+            everything = len(gone) == len(active) or policy.judge.needs_logits()
+            logits = (
+                evidence.logits()[gone] if everything else self._readout(exit, hidden[gone, 0])
+            )
+            outcome.read([active[b] for b in gone], logits, policy.layers[exit])
+        return leaving
+
+    def _readout(self, exit: int, hidden: Tensor) -> Tensor:
+        translators = self._policy().translators
+        return self.backbone.readout(
+            hidden if translators is None else translators.apply(exit, hidden)
+        )
+
+    def _policy(self) -> ExitPolicy:
+        assert self.policy is not None
+        return self.policy
+
+    def _place(self, rows: list[int]) -> Placement:
+        lengths = [self.lengths[row] for row in rows]
+        whole = len(rows) == self.cache.rows
+        return self.backbone.place(lengths, [1] * len(rows), None if whole else rows)
+
+    def _leave(
+        self, hidden: Tensor, layer: int, leaving: list[bool], active: list[int], place: Placement
+    ) -> None:
+        if all(leaving):
+            self._session.leave(hidden, layer, place)
+            return
+        gone = [b for b, left in enumerate(leaving) if left]
+        self._session.leave(hidden[gone], layer, self._place([active[b] for b in gone]))
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only, in this order."""
+        self.cache.keep(rows)
+        self.lengths = [self.lengths[row] for row in rows]
+        self._answered = [self._answered[row] for row in rows]
+        if self.policy is not None:
+            self._session.keep(rows)
+            self._judging.keep(torch.tensor(list(rows), device=self.backbone.device))
