@@ -84,7 +84,7 @@ class RecomputeSession:
         """Bring every waiting token of a row, ``length`` tokens long, to the last layer."""
         depth, at = self.backbone.depth, sorted(self._waiting[row])
         riding: list[Tensor] = []
-        for start, stop in zip(at, [*at[1:], depth], strict=True):
+        for start, stop in zip(at, [*at, depth][1:], strict=True):
             riding = self._waiting[row].pop(start) + riding
             hidden = torch.cat(riding)
             place = self.backbone.place([length - len(hidden)], [len(hidden)], _subset(row, self))
