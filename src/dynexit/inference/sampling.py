@@ -1,0 +1,168 @@
+"""From logits to the next token: greedy, or drawn from a filtered distribution.
+
+Order and meaning of the steps are those of transformers: repetition penalty (CTRL, Keskar et al.
+2019, section 4.1, over prompt and answer), temperature, top-k (Fan et al. 2018), top-p (Holtzman
+et al. 2020), min-p (Nguyen et al. 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynexit.errors import UserError
+from dynexit.inference.settings import GenerationSettings
+
+_OFF = float("-inf")
+_NUCLEUS = 256  # candidates looked at first for top-p; a whole sort costs a hundred times more
+
+
+class Sampler:
+    """Chooses the next token of each of ``rows`` texts over a vocabulary of ``vocab``.
+
+    Every row has a random generator of its own, so what it draws does not depend on its
+    neighbours. Row r of a sampler draws from the seed of the settings and r, or from ``seeds[r]``
+    alone; None draws anew each time. ``logits`` below are [B, vocab], and ``rows`` says which of
+    the sampler's rows they belong to (None: all, in order).
+    """
+
+    def __init__(
+        self,
+        settings: GenerationSettings,
+        rows: int,
+        vocab: int,
+        seeds: Sequence[int | None] | None = None,
+    ) -> None:
+        self.settings = settings
+        own = [None if settings.seed is None else (settings.seed, r) for r in range(rows)]
+        if seeds is not None:
+            own = [None if seed is None else (seed, 0) for seed in seeds]
+        self._generators = [np.random.default_rng(seed) for seed in own]
+        # how often each token was seen, so that a rejected draft can be forgotten again
+        self._seen = torch.zeros(rows, vocab, dtype=torch.int32) if self._penalises else None
+
+    @property
+    def _penalises(self) -> bool:
+        return self.settings.repetition_penalty != 1.0
+
+    def see(self, row: int, ids: Sequence[int]) -> None:
+        """Tokens that now stand in a row's text (its prompt, or drafts to come)."""
+        self._count(row, ids, 1)
+
+    def forget(self, row: int, ids: Sequence[int]) -> None:
+        """Tokens seen before that stand there no more (rejected drafts)."""
+        self._count(row, ids, -1)
+
+    def sample(self, logits: Tensor, rows: Sequence[int] | None = None) -> list[int]:
+        """The next token of each row; it counts as seen from now on.
+
+        Raises ``UserError`` where the largest logit of a row is not finite.
+        """
+        which = self._rows(rows)
+        if self.settings.greedy:
+            penalised = self._penalised(logits, which)
+            best = penalised.argmax(-1)
+            check_finite(penalised.gather(-1, best[:, None]))
+            chosen: list[int] = best.tolist()
+        else:
+            chosen = draw(self.distribution(logits, which), self.uniform(which)).tolist()
+        for row, token in zip(which, chosen, strict=True):
+            self.see(row, [token])
+        return chosen
+
+    def distribution(self, logits: Tensor, rows: Sequence[int] | None = None) -> Tensor:
+        """Probabilities [B, vocab] in fp32 that ``sample`` draws from; all on one if greedy."""
+        scores = self._penalised(logits, self._rows(rows)).float()
+        best = scores.argmax(-1, keepdim=True)
+        top = scores.gather(-1, best)
+        check_finite(top)
+        if self.settings.greedy:
+            return torch.zeros_like(scores).scatter_(-1, best, 1.0)
+        # a difference to the largest cannot overflow, however low the temperature
+        return filtered((scores - top) / self.settings.temperature, self.settings).softmax(-1)
+
+    def uniform(self, rows: Sequence[int] | None = None) -> Tensor:
+        """One number in [0, 1) from the generator of each row, [B] in fp64 on the CPU."""
+        return torch.tensor(
+            [self._generators[row].random() for row in self._rows(rows)], dtype=torch.float64
+        )
+
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only, in this order."""
+        self._generators = [self._generators[row] for row in rows]
+        if self._seen is not None:
+            self._seen = self._seen[list(rows)]
+
+    def _rows(self, rows: Sequence[int] | None) -> Sequence[int]:
+        return range(len(self._generators)) if rows is None else rows
+
+    @torch.inference_mode()  # counts may be made inside inference mode and changed outside of it
+    def _count(self, row: int, ids: Sequence[int], by: int) -> None:
+        if self._seen is None:
+            return
+        for token in ids:
+            self._seen[row, token] += by
+
+    def _penalised(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
+        if self._seen is None:
+            return logits
+        if self._seen.device != logits.device:
+            self._seen = self._seen.to(logits.device)
+        seen = self._seen[list(rows)] > 0
+        scores, penalty = logits.float(), self.settings.repetition_penalty
+        return torch.where(
+            seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores
+        )
+
+
+def filtered(scores: Tensor, settings: GenerationSettings) -> Tensor:
+    """Scores [B, vocab] with -inf for what top-k, top-p and min-p take out, in that order."""
+    if 0 < settings.top_k < scores.shape[-1]:
+        least = scores.topk(settings.top_k).values[:, -1:]
+        scores = scores.masked_fill(scores < least, _OFF)
+    if settings.top_p < 1.0:
+        scores = scores.masked_fill(~_nucleus(scores.softmax(-1), settings.top_p), _OFF)
+    if settings.min_p > 0.0:
+        least = scores.amax(-1, keepdim=True) + float(np.log(settings.min_p))
+        scores = scores.masked_fill(scores < least, _OFF)
+    return scores
+
+
+def _nucleus(probs: Tensor, mass: float) -> Tensor:
+    """True for the fewest most probable tokens that hold ``mass`` together, one at least."""
+    vocab, count = probs.shape[-1], _NUCLEUS
+    while True:
+        ordered, ids = probs.topk(min(count, vocab))
+        before = ordered.cumsum(-1, dtype=torch.float64) - ordered
+        if count >= vocab or bool((before[:, -1] >= mass).all()):
+            break
+        count *= 16
+    inside = before < mass
+    inside[:, 0] = True
+    return torch.zeros_like(probs, dtype=torch.bool).scatter_(-1, ids, inside)
+
+
+def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
+    """Token ids [B] from ``probs`` [B, vocab] by inversion, one uniform number in [0, 1) each.
+
+    ``probs`` need not sum to exactly 1. A token of probability 0 is never drawn. It runs on the
+    CPU, where sums are in order and the same on every machine.
+    """
+    cumulative = probs.double().cpu().cumsum(-1)
+    at = (uniforms * cumulative[:, -1])[:, None]
+    return torch.searchsorted(cumulative, at, right=True).squeeze(-1)
+
+
+def check_finite(largest: Tensor) -> None:
+    """Raise ``UserError`` unless the largest logits of all rows, [B, 1], are finite numbers."""
+    if bool(torch.isfinite(largest).all()):
+        return
+    row = int(torch.isfinite(largest).logical_not().flatten().int().argmax())
+    raise UserError(
+        f"the logits of row {row} are not finite (largest: {float(largest.flatten()[row])}); "
+        "load the model in float32 or check its weights"
+    )
