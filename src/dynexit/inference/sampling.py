@@ -149,12 +149,14 @@ def _nucleus(probs: Tensor, mass: float) -> Tensor:
 def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     """Token ids [B] from ``probs`` [B, vocab] by inversion, one uniform number in [0, 1) each.
 
-    ``probs`` need not sum to exactly 1. A token of probability 0 is never drawn. It runs on the
+    ``probs`` need not sum to 1, but not to 0. A token of probability 0 is never drawn. It runs on the
     CPU, where sums are in order and the same on every machine.
     """
     cumulative = probs.double().cpu().cumsum(-1)
-    at = (uniforms * cumulative[:, -1])[:, None]
-    return torch.searchsorted(cumulative, at, right=True).squeeze(-1)
+    total = cumulative[:, -1]
+    # strictly below the total, also where the product rounds up to it
+    at = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, at[:, None], right=True).squeeze(-1)
 
 
 def check_finite(largest: Tensor) -> None:
