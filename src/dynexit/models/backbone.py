@@ -12,6 +12,7 @@ from dynexit.models.block import Block
 from dynexit.models.cache import Cache
 from dynexit.models.config import BackboneConfig
 from dynexit.models.norm import RmsNorm
+from dynexit.models.padding import Padding
 from dynexit.models.placement import Placement
 
 
@@ -83,15 +84,25 @@ class Backbone(nn.Module):
             self.layers[index].advance(hidden, cache.states[index], place)  # type: ignore[operator]
 
     def readout(self, hidden: Tensor) -> Tensor:
-        """Hidden states [..., hidden] of any layer -> logits [..., vocab], by final norm and head."""
+        """Hidden states [..., hidden] of any layer -> logits [..., vocab]: norm and head."""
         weight = self.embedding.weight if self.head is None else self.head.weight
         normed = self.norm(hidden.to(self.norm.weight.dtype))
         logits = F.linear(normed.to(weight.dtype), weight)
         divisor = self.config.logits_divisor
         return logits if divisor == 1.0 else logits / divisor
 
-    def forward(self, ids: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
-        """Logits [B, T, vocab] of whole right-padded sequences, without a cache."""
+    def forward(
+        self, ids: Tensor, lengths: Sequence[int] | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Logits [B, T, vocab] of whole sequences, without a cache.
+
+        ``lengths`` tells how many tokens each right-padded row has; ``mask`` [B, T] says the same
+        of any padding, left padding too. Logits at padding mean nothing.
+        """
         rows, width = ids.shape
+        if mask is not None:
+            padding = Padding(mask)
+            return padding.unpack(self(padding.pack(ids), padding.lengths))
         place = self.place([0] * rows, [width] * rows if lengths is None else lengths)
-        return self.readout(self.run(self.embed(ids), None, 0, self.depth, place))
+        hidden = self.run(self.embed(ids[:, : place.width]), None, 0, self.depth, place)
+        return F.pad(self.readout(hidden), (0, 0, 0, width - place.width))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,7 @@ from dynexit.files import read_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+CONSOLIDATED = "consolidated.safetensors"  # of Codestral Mamba's original release
 
 
 class Checkpoint:
@@ -34,12 +36,11 @@ class Checkpoint:
     def names(self) -> Iterable[str]:
         return self._where.keys()
 
-    def tensor(self, names: tuple[str, ...]) -> Tensor:
-        """The first of ``names`` that is there, as a view of the mapped file."""
+    def tensor(self, names: tuple[str, ...]) -> tuple[str, Tensor]:
+        """The first of ``names`` that is there, and its tensor, a view of the mapped file."""
         for name in names:
             if name in self._where:
-                tensor: Tensor = self._files[self._where[name]].get_tensor(name)
-                return tensor
+                return name, self._files[self._where[name]].get_tensor(name)
         raise UserError(
             f"{self.directory}: tensor {names[0]!r} is missing; "
             "the checkpoint is incomplete or of another architecture than its config.json says"
@@ -49,33 +50,41 @@ class Checkpoint:
 def _shards(directory: Path) -> list[Path]:
     index = directory / INDEX
     if index.exists():
-        table = read_json(index).get("weight_map")
-        if not isinstance(table, dict) or not table:
-            raise UserError(f"{index}: field 'weight_map' is missing or empty; fetch the file again")
-        shards = [directory / name for name in sorted(set(table.values()))]
-    else:
-        # Codestral Mamba's original release has this name
-        single = [directory / SINGLE, directory / "consolidated.safetensors"]
-        shards = [path for path in single if path.exists()][:1]
-    missing = [path.name for path in shards if not path.is_file()]
-    if missing:
-        raise UserError(f"{directory}: shard {missing[0]} is missing; fetch the checkpoint again")
-    if not shards:
-        pickled = any(directory.glob("*.bin"))
-        cure = "convert it to safetensors (pickled weights are never loaded)" if pickled else (
-            f"expected {SINGLE} or {INDEX}"
+        shards = [directory / name for name in _indexed(index)]
+        missing = [path.name for path in shards if not path.is_file()]
+        if missing:
+            raise UserError(
+                f"{directory}: shard {missing[0]} is missing; fetch the checkpoint again"
+            )
+        return shards
+    for name in (SINGLE, CONSOLIDATED):
+        if (directory / name).is_file():
+            return [directory / name]
+    cure = f"expected {SINGLE} or {INDEX}"
+    if any(directory.glob("*.bin")) or any(directory.glob("*.pt*")):
+        cure = "convert it to safetensors (pickled weights are never loaded)"
+    raise UserError(f"{directory}: no safetensors weights here; {cure}")
+
+
+def _indexed(index: Path) -> list[str]:
+    """Names of the shards that the index tells of."""
+    table = read_json(index).get("weight_map")
+    if not isinstance(table, dict) or not table:
+        raise UserError(f"{index}: field 'weight_map' is missing or empty; fetch the file again")
+    strange = [n for n in table.values() if not isinstance(n, str) or Path(n).name != n]
+    if strange:
+        raise UserError(
+            f"{index}: field 'weight_map' holds {strange[0]!r}, which is no name of a shard; "
+            "fetch the file again"
         )
-        raise UserError(f"{directory}: no safetensors weights here; {cure}")
-    return shards
+    return sorted(set(table.values()))
 
 
-def _open(path: Path):  # type: ignore[no-untyped-def]
+def _open(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: not a whole safetensors file ({error}); fetch it again"
-        ) from None
+        raise UserError(f"{path}: not a whole safetensors file ({error}); fetch it again") from None
 
 
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dynexit.models.backbone import Backbone
 from dynexit.models.checkpoint import Checkpoint, cast
 from dynexit.models.config import BackboneConfig
 from dynexit.models.families import parse_config
+from dynexit.models.family_fields import DTYPES
 from dynexit.models.hub import resolve_model
 from dynexit.models.tokenizer import Tokenizer, load_tokenizer
 from dynexit.models.weights import Source, sources
@@ -57,37 +59,41 @@ def load_backbone(
     """The backbone of a checkpoint directory, frozen, its weights memory-mapped."""
     config = read_config(directory)
     checkpoint = Checkpoint(directory)
-    if not config.tied and not any(n in checkpoint for n in ("lm_head.weight",)):
-        raise UserError(
-            f"{directory}: tensor 'lm_head.weight' is missing and config.json does not say "
-            "tie_word_embeddings"
-        )
     with torch.device("meta"):
         backbone = Backbone(config)
-    target = config.dtype if dtype is None else dtype
     shapes = {name: p.shape for name, p in backbone.named_parameters()}
     table = sources(config, iter(shapes))
+    _check_head(config, checkpoint, table)
+    target = config.dtype if dtype is None else dtype
     for name, shape in shapes.items():
-        tensor = _fetch(checkpoint, table[name], shape, directory)
+        tensor = _fetch(checkpoint, table[name], shape)
         _assign(backbone, name, cast(tensor, target).to(device))
     return backbone.eval()
 
 
-def _fetch(
-    checkpoint: Checkpoint, source: Source, shape: torch.Size, directory: Path
-) -> Tensor:
-    tensor = checkpoint.tensor(source.names)
+def _check_head(
+    config: BackboneConfig, checkpoint: Checkpoint, table: Mapping[str, Source]
+) -> None:
+    if not config.tied and not any(name in checkpoint for name in table["head.weight"].names):
+        raise UserError(
+            f"{checkpoint.directory}: tensor 'lm_head.weight' is missing; "
+            "fetch the checkpoint again, or set tie_word_embeddings in its config.json"
+        )
+
+
+def _fetch(checkpoint: Checkpoint, source: Source, shape: torch.Size) -> Tensor:
+    name, tensor = checkpoint.tensor(source.names)
+    if tensor.dtype not in DTYPES.values():
+        raise UserError(
+            f"{checkpoint.directory}: tensor {name!r} has dtype {tensor.dtype}; "
+            "dynexit reads fp32, bf16 and fp16 weights"
+        )
     if source.parts > 1:
         tensor = tensor.chunk(source.parts)[source.part]
     if tensor.shape != shape:
         raise UserError(
-            f"{directory}: tensor {source.names[0]!r} has shape {list(tensor.shape)}, "
-            f"config.json asks for {list(shape)}"
-        )
-    if not tensor.is_floating_point():
-        raise UserError(
-            f"{directory}: tensor {source.names[0]!r} has dtype {tensor.dtype}; "
-            "dynexit reads fp32, bf16 and fp16 weights"
+            f"{checkpoint.directory}: tensor {name!r} has shape {list(tensor.shape)}, "
+            f"config.json asks for {list(shape)}; fetch the files of one checkpoint"
         )
     return tensor
 

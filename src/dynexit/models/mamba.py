@@ -103,7 +103,8 @@ class Mamba(nn.Module):
         if n.bcdt_norm == "weightless":
             dt, b, c = (rms(t, None, n.bcdt_norm_eps) for t in (dt, b, c))
         elif self.dt_layernorm is not None:
-            assert self.b_layernorm is not None and self.c_layernorm is not None
+            assert self.b_layernorm is not None
+            assert self.c_layernorm is not None
             dt, b, c = self.dt_layernorm(dt), self.b_layernorm(b), self.c_layernorm(c)
         dt = F.softplus(self.dt_proj(dt).to(wide))
         if place.padded:

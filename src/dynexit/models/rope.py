@@ -8,7 +8,7 @@ are those of ``rope_parameters`` in Hugging Face configurations.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -88,11 +88,28 @@ _KINDS: dict[str, Callable[[RopeConfig, int], tuple[Tensor, float]]] = {
 }
 
 
-def check_rope(kind: str) -> None:
-    """Raise ``UserError`` when the scaling variant is not one of those above."""
+_REQUIRED = {
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "llama3": (
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
+    ),
+}
+
+
+def check_rope(kind: str, scaling: Mapping[str, object]) -> None:
+    """Raise ``UserError`` when the scaling variant is none of those above or lacks a field."""
     if kind not in _KINDS:
         known = ", ".join(sorted(_KINDS))
         raise UserError(f"config.json: rope_type {kind!r} is not supported; known are {known}")
+    for field in _REQUIRED.get(kind, ()):
+        if not isinstance(scaling.get(field), int | float):
+            raise UserError(
+                f"config.json: rope_type {kind!r} needs the number {field!r}; fetch the file again"
+            )
 
 
 def rope_tables(rope: RopeConfig, length: int) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def ssd_scan(
     A step with ``dt`` 0 leaves the state as it is, which is how padding passes. Returns the
     outputs [B, T, H, P] and the last state.
     """
-    length, groups, heads = x.shape[1], b.shape[2], x.shape[2]
+    length, groups = x.shape[1], b.shape[2]
     chunk = min(chunk, length)
     pad = -length % chunk
     if pad:
@@ -67,7 +67,7 @@ def ssd_scan(
     starts, last = _between_chunks(added, torch.exp(total[..., -1]), state, groups)
     outer = torch.matmul(c.unsqueeze(3), starts.transpose(-1, -2)) * torch.exp(total).unsqueeze(-1)
     y = (inner + outer).permute(0, 1, 4, 2, 3, 5).flatten(1, 2).flatten(2, 3)
-    return y[:, :length], last.flatten(1, 2) if heads != last.shape[1] else last
+    return y[:, :length], last.flatten(1, 2)
 
 
 def _within_chunks(x: Tensor, total: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -82,9 +82,7 @@ def _within_chunks(x: Tensor, total: Tensor, b: Tensor, c: Tensor) -> Tensor:
 def _between_chunks(
     added: Tensor, decay: Tensor, state: Tensor | None, groups: int
 ) -> tuple[Tensor, Tensor]:
-    current = (
-        torch.zeros_like(added[:, 0]) if state is None else state.unflatten(1, (groups, -1))
-    )
+    current = torch.zeros_like(added[:, 0]) if state is None else state.unflatten(1, (groups, -1))
     starts = []
     for index in range(added.shape[1]):
         starts.append(current)

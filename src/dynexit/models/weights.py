@@ -38,7 +38,7 @@ class Naming:
 
 _MIXER = tuple((kind, "mixer.") for kind in ("AttentionConfig", "MambaConfig", "Mamba2Config"))
 _SSM = Naming(
-    # "embedding" is the name in the original mamba-ssm files, as in Codestral's consolidated one
+    # "embedding" is the name in mamba-ssm's own files
     embedding=("backbone.embeddings.weight", "backbone.embedding.weight"),
     norm=("backbone.norm_f.weight",),
     layer="backbone.layers.{i}.",
@@ -57,13 +57,12 @@ _NAMINGS = {
         fused_gate_up="input_linear.weight",
         renamed=(("down_proj.", "output_linear."),),
     ),
+    "jamba": Naming(
+        norm=("model.final_layernorm.weight",), mlp="feed_forward.", mlp_norm="pre_ff_layernorm."
+    ),
     "nemotron_h": Naming(
-        embedding=(
-            "model.embeddings.weight",
-            "backbone.embeddings.weight",
-            "backbone.embedding.weight",
-        ),
-        norm=("model.norm_f.weight", "backbone.norm_f.weight"),
+        embedding=("model.embeddings.weight", "model.embedding.weight"),
+        norm=("model.norm_f.weight",),
         layer="model.layers.{i}.",
         mixers=_MIXER,
         mixer_norm="norm.",
@@ -89,33 +88,37 @@ def sources(config: BackboneConfig, parameters: Iterator[str]) -> dict[str, Sour
 
 
 def _source(name: str, naming: Naming, config: BackboneConfig) -> Source:
-    if name == "embedding.weight":
-        return Source(naming.embedding)
-    if name == "norm.weight":
-        return Source(naming.norm)
-    if name == "head.weight":
-        return Source(naming.head)
+    if name in ("embedding.weight", "norm.weight", "head.weight"):
+        return _any_of(*getattr(naming, name.removesuffix(".weight")))
     _, number, half, rest = name.split(".", 3)
     layer = naming.layer.format(i=number)
     if half in ("mixer_norm", "mlp_norm"):
-        return _either(layer + getattr(naming, half) + rest)
+        return _any_of(layer + getattr(naming, half) + rest)
     if half == "mixer":
         kind = type(config.layers[int(number)].mixer).__name__
-        return _either(layer + dict(naming.mixers)[kind] + rest)
+        return _any_of(layer + dict(naming.mixers)[kind] + rest)
     return _mlp_source(layer + naming.mlp, rest, naming)
 
 
 def _mlp_source(prefix: str, rest: str, naming: Naming) -> Source:
     if naming.fused_gate_up is not None and rest in ("gate_proj.weight", "up_proj.weight"):
         part = 0 if rest.startswith("gate") else 1
-        return Source((prefix + naming.fused_gate_up,), part, 2)
+        return Source(_any_of(prefix + naming.fused_gate_up).names, part, 2)
     for ours, theirs in naming.renamed:
         rest = rest.replace(ours, theirs)
-    return _either(prefix + rest)
+    return _any_of(prefix + rest)
 
 
-def _either(name: str) -> Source:
-    """Some families' published files say ``backbone.`` where transformers now writes ``model.``."""
-    if name.startswith("model."):
-        return Source((name, "backbone." + name.removeprefix("model.")))
-    return Source((name,))
+def _any_of(*names: str) -> Source:
+    """The names and what else published files say for them.
+
+    Nemotron-H was published with ``backbone.`` where transformers now writes ``model.``; Codestral
+    Mamba's ``consolidated.safetensors`` has ``model.`` before every name of mamba-ssm.
+    """
+    found = list(names)
+    for name in names:
+        if name.startswith("model."):
+            found.append("backbone." + name.removeprefix("model."))
+        else:
+            found.append("model." + name)
+    return Source(tuple(found))
