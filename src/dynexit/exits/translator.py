@@ -38,7 +38,7 @@ class Translators(nn.Module):
         self.maps = nn.ModuleList(Translator(hidden) for _ in self.layers)
 
     def apply(self, exit: int, hidden: Tensor) -> Tensor:  # type: ignore[override]
-        """Hidden states [..., hidden] of exit number ``exit`` (from 0) in the last layer's basis."""
+        """Hidden states [..., hidden] of exit number ``exit`` (from 0), ready for the readout."""
         return self.maps[exit](hidden)  # type: ignore[no-any-return]
 
     def flops(self) -> int:

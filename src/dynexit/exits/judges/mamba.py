@@ -1,0 +1,163 @@
+"""The Mamba judge: a Mamba-2 block whose output projection gives the exit's logit.
+
+It reads the tokens of the text in order, those of the prompt too, and keeps a convolution and SSM
+state of its own for every exit and row. After the prompt an exit's state sees only the tokens that
+got as far as that exit. DYNAMAX names the block; its size is not given there, and is small here:
+the step below is some thirty tensor operations on a hundred numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynexit.exits.judge import Evidence, JudgeState
+from dynexit.exits.judges.trained import ExitClassifier, TrainedJudge
+from dynexit.exits.judges.unit import EPS, inverse_rms
+from dynexit.models.cache import RecurrentState
+from dynexit.models.config import Mamba2Config
+from dynexit.models.mamba2 import Mamba2
+from dynexit.models.norm import RmsNorm
+from dynexit.models.placement import Placement
+
+
+class MambaClassifier(ExitClassifier):
+    """Norm, then Mamba-2 with an output projection to one logit."""
+
+    def __init__(self, hidden: int, config: Mamba2Config) -> None:
+        super().__init__()
+        self.norm = RmsNorm(hidden, EPS)
+        self.block = Mamba2(config, hidden)
+
+    def forward(self, hidden: Tensor, place: Placement | None = None) -> Tensor:
+        assert place is not None, "a recurrent judge must be told where its sequences end"
+        return self.block(self.norm(hidden.float()), None, place).squeeze(-1)  # type: ignore[no-any-return]
+
+    def advance(self, hidden: Tensor, state: RecurrentState, place: Placement) -> None:
+        """See tokens [B, T, hidden] without an answer."""
+        self.block.advance(self.norm(hidden.float()), state, place)
+
+    def start_at(self, log_odds: float) -> None:
+        nn.init.constant_(self.block.out_proj.bias, log_odds)
+
+    def flops(self) -> int:
+        c = self.block.config
+        projections = self.block.in_proj.weight.numel() + self.block.out_proj.weight.numel()
+        return 2 * projections + 2 * c.conv_kernel * c.conv_dim + 5 * c.inner * c.state
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The block for one token, with all that does not depend on the token computed once."""
+
+    config: Mamba2Config
+    norm: Tensor
+    in_weight: Tensor
+    in_bias: Tensor
+    taps: Tensor
+    conv_bias: Tensor
+    a: Tensor
+    d: Tensor
+    out_weight: Tensor
+    out_bias: Tensor
+
+    @classmethod
+    def of(cls, head: MambaClassifier) -> _Step:
+        block, c = head.block, head.block.config
+        assert block.conv1d.bias is not None, "judges are built with biases"
+        # the time step's bias goes with the projection's
+        shift = F.pad(block.dt_bias, (c.inner + c.conv_dim, 0))
+        return cls(
+            config=c,
+            norm=head.norm.weight,
+            in_weight=block.in_proj.weight,
+            in_bias=block.in_proj.bias + shift,
+            taps=block.conv1d.weight.squeeze(1).t().contiguous(),
+            conv_bias=block.conv1d.bias,
+            a=-torch.exp(block.A_log),
+            d=block.D.repeat_interleave(c.head_dim),
+            out_weight=block.out_proj.weight * block.norm.weight,
+            out_bias=block.out_proj.bias,
+        )
+
+    def __call__(self, hidden: Tensor, conv: Tensor, ssm: Tensor) -> tuple[Tensor, Tensor]:
+        """``hidden`` [B, hidden], ``conv`` [B, K-1, channels], ``ssm`` [B, heads, P, N] (updated in
+        place) -> log odds [B] and the new ``conv``."""
+        c, x = self.config, hidden.float()
+        projected = F.linear(x * self.norm, self.in_weight)
+        projected = torch.addcmul(self.in_bias, projected, inverse_rms(x))
+        gate, mixed, dt = torch.split(projected, [c.inner, c.conv_dim, c.heads], dim=-1)
+        window = torch.cat((conv, mixed.unsqueeze(1)), dim=1)
+        mixed = F.silu((window * self.taps).sum(1).add_(self.conv_bias), inplace=True)
+        inner, into, out = torch.split(mixed, [c.inner, c.state, c.state], dim=-1)
+        dt = F.softplus(dt)
+        added = inner.view(-1, c.heads, c.head_dim) * dt.unsqueeze(-1)
+        ssm.mul_(torch.exp(dt * self.a)[:, :, None, None])
+        ssm.addcmul_(added.unsqueeze(-1), into[:, None, None])
+        y = torch.bmm(ssm.flatten(1, 2), out.unsqueeze(-1)).squeeze(-1)
+        y = torch.addcmul(y, inner, self.d) * F.silu(gate)
+        logits = torch.addcmul(self.out_bias, F.linear(y, self.out_weight), inverse_rms(y))
+        return logits.squeeze(-1), window[:, 1:]
+
+
+class MambaJudge(TrainedJudge):
+    """Trained and recurrent. The options are the shape of the block at each exit."""
+
+    kind = "mamba"
+    recurrent = True
+
+    def __init__(
+        self,
+        layers: Sequence[int],
+        hidden: int,
+        device: torch.device | str = "cpu",
+        heads: int = 2,
+        head_dim: int = 32,
+        state: int = 16,
+        conv_kernel: int = 4,
+    ) -> None:
+        options = {"heads": heads, "head_dim": head_dim, "state": state, "conv_kernel": conv_kernel}
+        config = Mamba2Config(
+            heads, head_dim, state, 1, conv_kernel, bias=True, norm_eps=EPS, out=1
+        )
+        super().__init__(layers, options, lambda: MambaClassifier(hidden, config))
+        self._steps: tuple[_Step, ...] = ()
+        self.to(device)
+
+    def new_state(self, rows: int) -> JudgeState:
+        """Zeros, as before a first token. Weights are prepared for single steps here, so train
+        before, not between the steps of one text."""
+        self._steps = tuple(_Step.of(head) for head in self._classifiers())
+        tensors = {}
+        for exit, head in enumerate(self._classifiers()):
+            like = head.block.in_proj.weight
+            fresh = head.block.new_state(rows, 0, like.dtype, like.device)
+            tensors[f"conv.{exit}"], tensors[f"ssm.{exit}"] = fresh.tensors()
+        return JudgeState(tensors)
+
+    def observe(self, exit: int, hidden: Tensor, state: JudgeState, place: Placement) -> None:
+        conv, ssm = state.tensors[f"conv.{exit}"], state.tensors[f"ssm.{exit}"]
+        if not conv.is_contiguous():  # a step leaves a view of its window
+            conv = state.tensors[f"conv.{exit}"] = conv.contiguous()
+        self._classifiers()[exit].advance(hidden, RecurrentState(conv, ssm), place)
+
+    def score(
+        self, exit: int, evidence: Evidence, state: JudgeState, rows: Tensor | None
+    ) -> Tensor:
+        tensors, step = state.tensors, self._steps[exit]
+        conv, ssm = tensors[f"conv.{exit}"], tensors[f"ssm.{exit}"]
+        if rows is None:
+            logits, tensors[f"conv.{exit}"] = step(evidence.hidden, conv, ssm)
+            return torch.sigmoid(logits)
+        own = ssm[rows]
+        logits, window = step(evidence.hidden, conv[rows], own)
+        ssm[rows] = own
+        conv[rows] = window
+        return torch.sigmoid(logits)
+
+    def _classifiers(self) -> tuple[MambaClassifier, ...]:
+        return self._at  # type: ignore[return-value]

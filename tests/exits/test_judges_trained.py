@@ -1,0 +1,116 @@
+"""Trained judges: a score token by token is the sigmoid of the sequence's log odds."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dynexit.exits.judges import TRAINED_JUDGES, TrainedJudge, build_trained
+from dynexit.models import Placement
+from exits.judging import evidence, step_scores, whole
+
+HIDDEN, LAYERS = 24, (3, 5)
+
+
+def random_judge(kind: str, seed: int = 0) -> TrainedJudge:
+    torch.manual_seed(seed)
+    judge = build_trained(kind, LAYERS, HIDDEN)
+    for parameter in judge.parameters():  # away from the ones and zeros they start with
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    return judge
+
+
+@pytest.mark.parametrize("kind", TRAINED_JUDGES)
+def test_steps_equal_the_sequence(kind: str) -> None:
+    judge = random_judge(kind)
+    hidden = torch.randn(3, 70, HIDDEN)  # longer than a chunk of the scan
+    state = judge.new_state(3)
+    for exit in range(len(LAYERS)):
+        expected = judge.logits(exit, hidden, whole(3, 70)).sigmoid()
+        torch.testing.assert_close(
+            step_scores(judge, exit, hidden, state), expected, rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("kind", TRAINED_JUDGES)
+def test_flops_count_the_matrix_products(kind: str) -> None:
+    judge = build_trained(kind, LAYERS, 4096)
+    matrices = sum(p.numel() for p in judge.parameters() if p.dim() == 2 and p.numel() > 200)
+    assert judge.flops(0) >= 2 * matrices / len(LAYERS)
+    assert judge.flops(0) < 1.1 * 2 * matrices / len(LAYERS)
+    layer = 2 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336)  # one of Mistral 7B
+    assert judge.flops(0) < 0.006 * layer
+
+
+@pytest.mark.parametrize("kind", TRAINED_JUDGES)
+def test_start_at_sets_the_bias(kind: str) -> None:
+    judge = random_judge(kind)
+    hidden = torch.randn(1, 4, HIDDEN)
+    for head in judge.heads():
+        head.start_at(0.0)
+        base = head(hidden, whole(1, 4))
+        head.start_at(1.5)
+        torch.testing.assert_close(head(hidden, whole(1, 4)), base + 1.5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_mamba_judge_on_texts_that_lose_tokens(data: st.DataObject, seed: int) -> None:
+    """A batch of prompts of different lengths, read in pieces; then steps which some rows miss, as
+    if their tokens had left before. Each row's scores are those of the tokens it saw, in one go."""
+    judge = random_judge("mamba", seed)
+    rows = data.draw(st.integers(1, 4))
+    prompts = data.draw(st.lists(st.integers(0, 6), min_size=rows, max_size=rows))
+    prompts[0] += 1
+    seen = [[torch.randn(HIDDEN) for _ in range(n)] for n in prompts]
+    state = judge.new_state(rows)
+    padded = torch.full((rows, max(prompts), HIDDEN), 7.0)
+    for b, tokens in enumerate(seen):
+        padded[b, : len(tokens)] = torch.stack(tokens) if tokens else padded[b, :0]
+    with torch.inference_mode():
+        judge.observe(1, padded, state, Placement([0] * rows, prompts))
+    scores: list[list[float]] = [[] for _ in range(rows)]
+    for _ in range(5):
+        there = sorted(data.draw(st.sets(st.integers(0, rows - 1))))
+        if not there:
+            continue
+        hidden = torch.randn(len(there), HIDDEN)
+        index = None if len(there) == rows else torch.tensor(there)
+        with torch.inference_mode():
+            values = judge.score(1, evidence(hidden), state, index)
+        for i, b in enumerate(there):
+            seen[b].append(hidden[i])
+            scores[b].append(float(values[i]))
+    for b in range(rows):
+        if scores[b]:
+            text = torch.stack(seen[b])[None]
+            expected = judge.logits(1, text, whole(1, text.shape[1])).sigmoid()[0]
+            torch.testing.assert_close(
+                torch.tensor(scores[b]), expected[-len(scores[b]) :], rtol=1e-4, atol=1e-5
+            )
+
+
+def test_observing_a_subset_of_rows_and_going_on() -> None:
+    judge = random_judge("mamba")
+    hidden = torch.randn(1, 9, HIDDEN)
+    state = judge.new_state(3)
+    with torch.inference_mode():
+        judge.observe(0, hidden[:, :4], state, Placement([0], [4], rows=[2]))
+        step_scores(judge, 0, hidden[:, 4:6], state, rows=[2])
+        judge.observe(0, hidden[:, 6:8], state, Placement([6], [2], rows=[2]))
+        score = step_scores(judge, 0, hidden[:, 8:], state, rows=[2])
+    expected = judge.logits(0, hidden, whole(1, 9)).sigmoid()
+    torch.testing.assert_close(score[0], expected[0, -1:], rtol=1e-4, atol=1e-5)
+    assert all((tensor[:2] == 0).all() for tensor in state.tensors.values())
+
+
+def test_prompt_after_a_step_of_all_rows() -> None:
+    judge = random_judge("mamba")
+    hidden = torch.randn(2, 6, HIDDEN)
+    state = judge.new_state(2)
+    with torch.inference_mode():
+        step_scores(judge, 0, hidden[:, :1], state)
+        judge.observe(0, hidden[:, 1:5], state, Placement([1, 1], [4, 4]))
+        score = step_scores(judge, 0, hidden[:, 5:], state)
+    expected = judge.logits(0, hidden, whole(2, 6)).sigmoid()
+    torch.testing.assert_close(score[:, 0], expected[:, -1], rtol=1e-4, atol=1e-5)
