@@ -5,6 +5,7 @@ Killed at any moment, the same command goes on where it was.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,10 @@ from dynexit.reference.pair import NAMES, reference_directory
 from dynexit.reference.recipe.export import export
 from dynexit.reference.recipe.train import Recipe, train
 
-STEPS = {"mistral": 3000, "mamba2": 2400}
+RECIPES = {
+    "mistral": Recipe("mistral", steps=1500),
+    "mamba2": Recipe("mamba2", steps=3200, rows=8, compiled=True),
+}
 
 
 def main(
@@ -35,7 +39,7 @@ def main(
     if not tokenizer.exists():
         train_tokenizer(tokenizer.parent)
     for name in NAMES if model == "both" else (model,):
-        recipe = Recipe(name, STEPS[name] if steps is None else steps)
+        recipe = RECIPES[name] if steps is None else replace(RECIPES[name], steps=steps)
         backbone = train(recipe, tokenizer, work / f"{name}.safetensors")
         export(backbone, name, tokenizer, (out / name) if out else reference_directory(name))
 

@@ -26,6 +26,11 @@ class Batch:
     target: Tensor
     real: Tensor
 
+    @property
+    def row_index(self) -> Tensor:
+        """Number of the row [rows, 1]."""
+        return torch.arange(len(self.ids))[:, None]
+
 
 class Encoder:
     """Documents to ids with a mark on each target token."""

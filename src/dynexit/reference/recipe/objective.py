@@ -44,14 +44,18 @@ def loss_of(backbone: Backbone, batch: Batch, rng: random.Random, dropout: bool)
         return loss + CONTEXT_WEIGHT * _cross_entropy(backbone, hidden, batch, context)
 
 
-def answers_right(backbone: Backbone, batch: Batch) -> Tensor:
-    """For each row, whether every answer token is the most probable one [rows].
+def answers_right(backbone: Backbone, batch: Batch) -> tuple[int, int]:
+    """How many answers have every token most probable, and how many answers there are.
 
     Under greedy decoding that is the same as giving exactly this answer.
     """
     with torch.no_grad():
         right = backbone(batch.ids).argmax(-1) == batch.following
-    return (right | ~batch.target).all(dim=1)
+    begins = batch.target & ~F.pad(batch.target[:, :-1], (1, 0))
+    number = begins.cumsum(1) * batch.target + batch.target.shape[1] * batch.row_index
+    wrong = number[batch.target & ~right].unique()
+    answered = int(begins.sum())
+    return answered - len(wrong), answered
 
 
 def _cross_entropy(
