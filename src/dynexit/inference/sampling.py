@@ -149,7 +149,7 @@ def _nucleus(probs: Tensor, mass: float) -> Tensor:
 def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     """Token ids [B] from ``probs`` [B, vocab] by inversion, one uniform number in [0, 1) each.
 
-    ``probs`` need not sum to 1, but not to 0. A token of probability 0 is never drawn. It runs on the
+    ``probs`` need not sum to 1, but not to 0. A token of probability 0 is never drawn. Runs on the
     CPU, where sums are in order and the same on every machine.
     """
     cumulative = probs.double().cpu().cumsum(-1)
