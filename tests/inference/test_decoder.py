@@ -80,7 +80,9 @@ def backbone(kind: str, dtype: torch.dtype = torch.float64) -> Backbone:
     return model.requires_grad_(False)
 
 
-def policy(script: Sequence[Sequence[int]], state: str, layers: Sequence[int] = (2, 4)) -> ExitPolicy:
+def policy(
+    script: Sequence[Sequence[int]], state: str, layers: Sequence[int] = (2, 4)
+) -> ExitPolicy:
     judge = ScriptedJudge(layers, script)
     return ExitPolicy(judge, (0.5,) * len(layers), skipped_state(state))
 
@@ -108,9 +110,7 @@ def count_layers(model: Backbone) -> list[int]:
     """A list that counts, from now on, how often each layer of the model runs."""
     counts = [0] * model.depth
     for index, block in enumerate(model.blocks()):
-        block.register_forward_hook(
-            lambda *_, i=index: counts.__setitem__(i, counts[i] + 1)
-        )
+        block.register_forward_hook(lambda *_, i=index: counts.__setitem__(i, counts[i] + 1))
     return counts
 
 
@@ -148,7 +148,8 @@ def test_threshold_above_one_is_the_full_model(kind: str, state: str) -> None:
 
 def assert_same_state(a: Cache, b: Cache, length: int) -> None:
     for one, other in zip(a.states, b.states, strict=True):
-        assert one is not None and other is not None
+        assert one is not None
+        assert other is not None
         for x, y in zip(one.tensors(), other.tensors(), strict=True):
             if isinstance(one, AttentionState):
                 x, y = x[:, :, :length], y[:, :, :length]
@@ -166,7 +167,9 @@ def test_recompute_leaves_the_state_of_the_full_model(kind: str, data: st.DataOb
     steps = data.draw(st.integers(1, 8))
     exit_layers = st.sampled_from([1, 2, 4, DEPTH])
     script = data.draw(
-        st.lists(st.lists(exit_layers, min_size=rows, max_size=rows), min_size=steps, max_size=steps)
+        st.lists(
+            st.lists(exit_layers, min_size=rows, max_size=rows), min_size=steps, max_size=steps
+        )
     )
     token = st.integers(0, VOCAB - 1)
     prompts = [data.draw(st.lists(token, min_size=1, max_size=7)) for _ in range(rows)]
@@ -177,10 +180,11 @@ def test_recompute_leaves_the_state_of_the_full_model(kind: str, data: st.DataOb
     for row in range(rows):
         early._session.flush(row, early.lengths[row])
         alone, full_logits, _ = decode(model, [prompts[row]], [answers[row]], None)
-        mine = Cache([s for s in early.cache.states], rows, 64)
+        mine = Cache(list(early.cache.states), rows, 64)
         length = alone.lengths[0]
         for state, whole in zip(mine.states, alone.cache.states, strict=True):
-            assert state is not None and whole is not None
+            assert state is not None
+            assert whole is not None
             for x, y in zip(state.tensors(), whole.tensors(), strict=True):
                 x = x[row : row + 1]
                 if isinstance(state, AttentionState):
@@ -254,7 +258,8 @@ def test_copy_gives_skipped_layers_the_entries_of_the_exit() -> None:
     decoder, _, _ = decode(backbone("attention"), [[1, 2, 3]], [[4]], policy([[2]], "copy"))
     states = decoder.cache.states
     for state in states[2:]:
-        assert isinstance(state, AttentionState) and isinstance(states[1], AttentionState)
+        assert isinstance(state, AttentionState)
+        assert isinstance(states[1], AttentionState)
         torch.testing.assert_close(state.k[:, :, 3], states[1].k[:, :, 3])
         torch.testing.assert_close(state.v[:, :, 3], states[1].v[:, :, 3])
 
@@ -265,6 +270,7 @@ def test_freeze_leaves_skipped_layers_as_they_were() -> None:
     after, _, _ = decode(model, [[1, 2, 3, 4]], [[5, 6]], policy([[DEPTH], [2]], "freeze"))
     for layer in range(2, DEPTH):
         one, other = before.cache.states[layer], after.cache.states[layer]
-        assert one is not None and other is not None
+        assert one is not None
+        assert other is not None
         for x, y in zip(one.tensors(), other.tensors(), strict=True):
             assert torch.equal(x, y)

@@ -149,9 +149,7 @@ class Decoder:
         gone = [b for b, left in enumerate(leaving) if left]
         if gone:
             everything = len(gone) == len(active) or policy.judge.needs_logits()
-            logits = (
-                evidence.logits()[gone] if everything else self._readout(exit, hidden[gone, 0])
-            )
+            logits = evidence.logits()[gone] if everything else self._readout(exit, hidden[gone, 0])
             outcome.read([active[b] for b in gone], logits, policy.layers[exit])
         return leaving
 
