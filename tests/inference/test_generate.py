@@ -110,5 +110,5 @@ def test_nan_logits_are_told(model: Model) -> None:
     broken = Backbone(model.backbone.config).eval().requires_grad_(False)
     broken.norm.weight.fill_(float("nan"))
     sick = Model("tiny", model.directory, broken, model.tokenizer, (), {})
-    with pytest.raises(UserError, match="not finite|NaN|nan"):
+    with pytest.raises(UserError, match=r"not finite|NaN|nan"):
         generate(sick, "Hello")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from dynexit.exits.skipped import SkippedStateSession
 from dynexit.models.backbone import Backbone
@@ -100,7 +101,7 @@ class RecomputeSession:
         starts = [end - n + 1 for end, n in zip(place.starts, lengths, strict=True)]
         whole = rows if place.rows is not None else None
         together = self.backbone.place(starts, lengths, whole)
-        padded = torch.nn.utils.rnn.pad_sequence(blocks, batch_first=True)
+        padded = pad_sequence(blocks, batch_first=True)
         out = self.backbone.run(padded, self.cache, start, stop, together)
         for b, row in enumerate(rows):
             riders = lengths[b] - 1

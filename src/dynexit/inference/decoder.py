@@ -42,7 +42,7 @@ class _Outcome:
         self.scores: list[float | None] = [None] * rows
 
     def read(self, rows: list[int], logits: Tensor, layer: int) -> None:
-        for row, out in zip(rows, logits.split(1), strict=True):
+        for row, out in zip(rows, torch.split(logits, 1), strict=True):
             self.logits[row], self.exits[row] = out, layer
 
     def stacked(self) -> Tensor:
