@@ -96,7 +96,10 @@ def check_layers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
 
 
 def default_layers(depth: int, count: int = 4) -> tuple[int, ...]:
-    """Evenly spaced exits from half depth on, as in DYNAMAX (second half of the network)."""
-    half = depth // 2
-    step = max(1, (depth - half) // count)
-    return tuple(range(half, depth, step))
+    """``count`` exits evenly spaced from half depth on (DYNAMAX: the second half of the network).
+
+    Fewer in a model too shallow for as many.
+    """
+    half = max(1, depth // 2)
+    layers = {half + (depth - half) * i // count for i in range(count)}
+    return tuple(sorted(layer for layer in layers if layer < depth))
