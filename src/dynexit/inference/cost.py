@@ -1,0 +1,212 @@
+"""What decoding cost against what the full model would have, for the very same tokens.
+
+Everything is counted: layers, embedding and readout, the checks of the judge with the readouts they
+ask for (that of the exit taken is the token's own), translators, what the state policy does for
+skipped layers, and with recompute the earlier tokens that catch up. The prompt without its last
+token is run at full depth either way and is not part of the comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from dynexit.errors import UserError
+from dynexit.exits.policy import ExitPolicy
+from dynexit.exits.recompute import Recompute
+from dynexit.inference.generation import Generation
+from dynexit.models.config import AttentionConfig, BackboneConfig
+from dynexit.models.cost import (
+    LayerCost,
+    advance_cost,
+    embedding_cost,
+    layer_cost,
+    readout_cost,
+)
+
+Costs = NDArray[np.int64]  # last dimension: FLOPs, bytes of weights, bytes of state
+
+
+@dataclass(frozen=True)
+class DecodingCost:
+    """Decode steps of one or more answers: FLOPs, bytes and layers, and those of the full model."""
+
+    flops: int = 0
+    bytes: int = 0
+    layers: int = 0
+    full_flops: int = 0
+    full_bytes: int = 0
+    full_layers: int = 0
+
+    @property
+    def flop_saving(self) -> float:
+        """1 - FLOPs / the full model's; below 0 where checks cost more than exits save."""
+        return 1.0 - self.flops / self.full_flops if self.full_flops else 0.0
+
+    @property
+    def byte_saving(self) -> float:
+        """1 - bytes of weights and state moved / the full model's."""
+        return 1.0 - self.bytes / self.full_bytes if self.full_bytes else 0.0
+
+    @property
+    def layer_saving(self) -> float:
+        """1 - layers run / the full model's; layers run to catch up count, checks don't."""
+        return 1.0 - self.layers / self.full_layers if self.full_layers else 0.0
+
+    def __add__(self, other: DecodingCost) -> DecodingCost:
+        return DecodingCost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+def decoding_cost(
+    generations: Generation | Iterable[Generation],
+    config: BackboneConfig,
+    policy: ExitPolicy | None = None,
+    dtype_bytes: int | None = None,
+) -> DecodingCost:
+    """Cost of all decode steps of answers made with ``policy`` (None: the full model).
+
+    ``dtype_bytes`` is the size of a weight (None: of the checkpoint's dtype). Batch of one: what
+    a batch shares is counted for each of its rows.
+    """
+    answers = [generations] if isinstance(generations, Generation) else generations
+    pricing = _Pricing(config, policy, dtype_bytes)
+    return sum((pricing.answer(answer) for answer in answers), DecodingCost())
+
+
+class _Pricing:
+    """Costs of one model and policy, by exit layer."""
+
+    def __init__(
+        self, config: BackboneConfig, policy: ExitPolicy | None, dtype_bytes: int | None
+    ) -> None:
+        self.depth = config.depth
+        self.limit = policy.state.limit if policy and isinstance(policy.state, Recompute) else None
+        self._layers = _LayerTable(config, dtype_bytes)
+        self._ends = _row(embedding_cost(config, dtype_bytes) + readout_cost(config, dtype_bytes))
+        exits = range(1, config.depth + 1)
+        beside = [LayerCost()] * (config.depth + 1)
+        if policy is not None:
+            beside[1:] = [_beside(config, policy, layer, dtype_bytes) for layer in exits]
+        self._beside = np.stack([_row(cost) for cost in beside])
+
+    def answer(self, generation: Generation) -> DecodingCost:
+        """Cost of one answer. The step of token t reads the text up to the token before it."""
+        count = len(generation.tokens)
+        if count == 0:
+            return DecodingCost()
+        exits = np.array([token.exit_layer for token in generation.tokens])
+        if exits.min() < 1 or exits.max() > self.depth:
+            raise UserError(
+                f"an exit layer of the answer is outside the model of {self.depth} layers; "
+                "cost needs the model that made the answer"
+            )
+        upto = self._layers.upto(generation.prompt_tokens - 1 + np.arange(count))
+        ends = count * self._ends
+        full = upto[:, self.depth].sum(0) + ends
+        spent = upto[np.arange(count), exits].sum(0) + self._beside[exits].sum(0) + ends
+        layers = int(exits.sum())
+        if self.limit is not None:
+            caught, pairs = self._caught_up(exits.tolist(), upto, self.limit)
+            spent, layers = spent + caught, layers + pairs
+        return DecodingCost(
+            flops=int(spent[0]),
+            bytes=int(spent[1] + spent[2]),
+            layers=layers,
+            full_flops=int(full[0]),
+            full_bytes=int(full[1] + full[2]),
+            full_layers=count * self.depth,
+        )
+
+    def _caught_up(self, exits: Sequence[int], upto: Costs, limit: int) -> tuple[Costs, int]:
+        """Cost of earlier tokens going along with a deeper one, and its tokens times layers.
+
+        The weights of a layer are read once for all of them, and so is its state; each token
+        writes its own keys and values.
+        """
+        total, pairs = np.zeros(3, dtype=np.int64), 0
+        waiting: list[tuple[int, int]] = []  # tokens and the layer each has reached
+        for token, layer in enumerate(exits):
+            goal = layer
+            if layer < self.depth and len(waiting) + 1 > limit:  # too many: all go to the end
+                goal = self.depth
+                total += upto[token, goal] - upto[token, layer]
+                pairs += goal - layer
+            for earlier, reached in waiting:
+                if reached < goal:
+                    total[0] += upto[earlier, goal, 0] - upto[earlier, reached, 0]
+                    total[2] += self._layers.written[goal] - self._layers.written[reached]
+                    pairs += goal - reached
+            waiting = [(earlier, max(reached, goal)) for earlier, reached in waiting]
+            waiting = [*waiting, (token, layer)] if goal < self.depth else []
+        return total, pairs
+
+
+class _LayerTable:
+    """Costs of the first l layers, for tokens at any position.
+
+    A layer's cost grows by the same amount with each token it attends to, up to its window.
+    ``written`` [depth + 1] is the bytes of keys and values that a token writes in them.
+    """
+
+    def __init__(self, config: BackboneConfig, dtype_bytes: int | None) -> None:
+        layers = range(config.depth)
+        first = np.stack([_row(layer_cost(config, i, 0, dtype_bytes)) for i in layers])
+        second = np.stack([_row(layer_cost(config, i, 1, dtype_bytes)) for i in layers])
+        self._first, self._growth = first, second - first
+        mixers = [layer.mixer for layer in config.layers]
+        attends = [isinstance(mixer, AttentionConfig) for mixer in mixers]
+        windows = [m.window if isinstance(m, AttentionConfig) else None for m in mixers]
+        self._most = np.array([np.iinfo(np.int64).max if w is None else w - 1 for w in windows])
+        states = [advance_cost(config, i, dtype_bytes).state_bytes for i in layers]
+        self.written = np.cumsum([0, *np.where(attends, states, 0)])
+
+    def upto(self, contexts: NDArray[np.int64]) -> Costs:
+        """[tokens, depth + 1, 3] for tokens with that many others before them."""
+        others = np.minimum(contexts[:, None], self._most)
+        each = self._first + others[..., None] * self._growth
+        return np.pad(each.cumsum(1), ((0, 0), (1, 0), (0, 0)))
+
+
+def _beside(
+    config: BackboneConfig, policy: ExitPolicy, layer: int, dtype_bytes: int | None
+) -> LayerCost:
+    """What a token that leaves after ``layer`` costs beside layers and one readout."""
+    checks = sum(exit_layer <= layer for exit_layer in policy.layers)
+    left = int(layer < config.depth)
+    readouts = checks if policy.judge.needs_logits() else left  # at exits
+    cost = _times(readout_cost(config, dtype_bytes), readouts - left)
+    if policy.translators is not None:
+        size = _nbytes(policy.translators) // len(policy.layers)
+        cost += _times(LayerCost(policy.translators.flops(), size), readouts)
+    cost += LayerCost(sum(policy.judge.flops(exit) for exit in range(checks)))
+    cost += _times(_judge_bytes(policy), checks)
+    for index in range(layer, config.depth):
+        if policy.state.name == "propagate":
+            cost += advance_cost(config, index, dtype_bytes)
+        elif policy.state.name == "copy":
+            cost += LayerCost(0, 0, advance_cost(config, index, dtype_bytes).state_bytes)
+    return cost
+
+
+def _judge_bytes(policy: ExitPolicy) -> LayerCost:
+    """Bytes of one check: an exit's share of the judge's weights, its memory read and written."""
+    judge, exits = policy.judge, len(policy.layers)
+    memory = sum(tensor.nbytes for tensor in judge.new_state(1).tensors.values())
+    weights = _nbytes(judge) if isinstance(judge, nn.Module) else 0
+    return LayerCost(0, weights // exits, 2 * memory // exits)
+
+
+def _nbytes(module: nn.Module) -> int:
+    return sum(parameter.nbytes for parameter in module.parameters())
+
+
+def _times(cost: LayerCost, count: int) -> LayerCost:
+    return LayerCost(cost.flops * count, cost.weight_bytes * count, cost.state_bytes * count)
+
+
+def _row(cost: LayerCost) -> Costs:
+    return np.array(astuple(cost), dtype=np.int64)
