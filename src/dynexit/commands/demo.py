@@ -1,0 +1,7 @@
+"""``dynexit demo``."""
+
+from dynexit.commands.options import Json
+
+
+def demo(json: Json = False) -> None:
+    """Demo."""

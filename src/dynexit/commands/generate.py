@@ -1,0 +1,169 @@
+"""``dynexit generate``: decode one prompt and tell where each token left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dynexit.commands.options import (
+    SAMPLING_PANEL,
+    Dtype,
+    ExitLayer,
+    Exits,
+    Json,
+    Judge,
+    Layers,
+    Model,
+    State,
+    Threshold,
+    whole_numbers,
+)
+from dynexit.commands.output import out, print_json
+from dynexit.commands.policy import Choice, Wish, choose, load
+from dynexit.commands.prompt import read_prompt, unescaped
+from dynexit.errors import UserError
+
+if TYPE_CHECKING:
+    from dynexit.inference.generation import Generation
+    from dynexit.inference.settings import GenerationSettings
+    from dynexit.models.loading import Model as LoadedModel
+
+
+def _sampling(help: str, *names: str, metavar: str = "X") -> Any:
+    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=SAMPLING_PANEL)
+
+
+def generate(
+    model: Model,
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROMPT",
+            help="Text to go on from; \\n in it is a line end, \\t a tab, \\\\ a backslash. "
+            "- reads standard input as it is.",
+            show_default=False,
+        ),
+    ],
+    exits: Exits = None,
+    judge: Judge = None,
+    threshold: Threshold = None,
+    exit_layer: ExitLayer = None,
+    layers: Layers = None,
+    state: State = "recompute",
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="Planned: draft with exits, verify at full depth.")
+    ] = False,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", metavar="N", help="Longest answer.")
+    ] = 64,
+    temperature: Annotated[float, _sampling("0 takes the best token.", "--temperature")] = 0.0,
+    top_k: Annotated[int, _sampling("Among the K best; 0 is off.", "--top-k", metavar="K")] = 0,
+    top_p: Annotated[float, _sampling("Among the best that hold X; 1 is off.", "--top-p")] = 1.0,
+    min_p: Annotated[float, _sampling("At least X times the best; 0 is off.", "--min-p")] = 0.0,
+    repetition_penalty: Annotated[
+        float, _sampling("Divides scores of tokens seen; 1 is off.", "--repetition-penalty")
+    ] = 1.0,
+    seed: Annotated[int | None, _sampling("Of sampling.", "--seed", metavar="N")] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stop", metavar="TEXT", help="End the answer at TEXT (\\n as in PROMPT); repeatable."
+        ),
+    ] = None,
+    show_depth: Annotated[
+        bool, typer.Option("--show-depth", help="Colour each token by the layer it left at.")
+    ] = False,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Go on from a prompt, with early exits where a judge or an exit layer is given.
+
+    Without --judge, --exits and --exit-layer every token runs through all layers. The reference
+    models have exit sets built in; others need one made by train-exits, or a judge that needs no
+    training.
+
+    Example: `dynexit generate reference:mistral "Question: What is the capital of
+    France?\\nAnswer:" --judge mamba --show-depth`
+    """
+    if lossless:
+        raise UserError("--lossless is planned and not there yet; leave it out")
+    from dynexit.inference.settings import GenerationSettings
+
+    text = read_prompt(prompt)
+    settings = GenerationSettings(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=tuple(unescaped(one, "--stop") for one in stop or ()),
+    )
+    chosen = None if layers is None else whole_numbers("--layers", layers)
+    wish = Wish(exits, judge, threshold, exit_layer, chosen, state)
+    loaded = load(model, dtype)
+    choice = choose(loaded, wish)
+    if json:
+        from dynexit.inference.generate import generate as decode
+
+        print_json(describe(decode(loaded, text, settings, choice.policy)[0], loaded, choice))
+    else:
+        _show(loaded, text, settings, choice, show_depth)
+
+
+def describe(generation: Generation, model: LoadedModel, choice: Choice) -> dict[str, Any]:
+    """All that ``--json`` prints."""
+    from dynexit.inference.cost import decoding_cost
+
+    cost = decoding_cost(generation, model.backbone.config, choice.policy)
+    return {
+        "text": generation.text,
+        "tokens": [
+            {"id": t.id, "text": t.text, "exit_layer": t.exit_layer, "score": t.score}
+            for t in generation.tokens
+        ],
+        "mean_exit_layer": generation.mean_exit_layer,
+        "layers": generation.layers,
+        "layer_saving": generation.layer_saving,
+        "flop_saving": cost.flop_saving,
+        "byte_saving": cost.byte_saving,
+        "tokens_per_second": generation.tokens_per_second,
+        "prompt_tokens": generation.prompt_tokens,
+        "finish": generation.finish,
+        "judge": choice.judge,
+        "state": choice.state,
+        "threshold": choice.threshold,
+    }
+
+
+def _show(
+    model: LoadedModel, text: str, settings: GenerationSettings, choice: Choice, show_depth: bool
+) -> None:
+    """The answer as it comes, then a line of numbers on standard error."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from dynexit.inference.generate import stream
+    from dynexit.reporting.depth import depth_legend, depth_token
+    from dynexit.reporting.tables import percent
+
+    console, depth = out(), model.backbone.depth
+    plain = not console.is_terminal or console.no_color
+    answer = stream(model, text, settings, choice.policy)
+    for token in answer:
+        piece = Text(token.text)
+        if show_depth:
+            piece = depth_token(token.text, token.exit_layer, depth, number=plain)
+        console.print(piece, end="", soft_wrap=True)
+        console.file.flush()
+    console.print()
+    result = answer.result
+    if show_depth:
+        console.print(depth_legend([t.exit_layer for t in result.tokens], depth))
+    Console(stderr=True, highlight=False).print(
+        f"{len(result.tokens)} tokens, mean exit layer {result.mean_exit_layer:.1f} of {depth}, "
+        f"layer saving {percent(result.layer_saving)}, {result.tokens_per_second:.0f} tokens/s",
+        style="dim",
+    )

@@ -1,0 +1,111 @@
+"""Arguments and options that several commands share, so that they mean and read the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXITS_PANEL = "When a token leaves"
+SAMPLING_PANEL = "Choosing the next token"
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Directory of a Hugging Face checkpoint, hub id, reference:mistral or "
+        "reference:mamba2.",
+        show_default=False,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object, and nothing else, on standard output."),
+]
+Exits = Annotated[
+    Path | None,
+    typer.Option(
+        "--exits",
+        metavar="DIR",
+        help="Exit set made by train-exits. The reference models have theirs built in.",
+        rich_help_panel=EXITS_PANEL,
+    ),
+]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        metavar="NAME",
+        help="Who decides: linear, ffn or mamba (trained), top-probability, margin, entropy, "
+        "saturation or patience (need no training), none (full depth).",
+        rich_help_panel=EXITS_PANEL,
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        metavar="X",
+        help="Leave where the judge's score is at least X, from 0 to 1. Default: the exit set's.",
+        rich_help_panel=EXITS_PANEL,
+    ),
+]
+ExitLayer = Annotated[
+    int | None,
+    typer.Option(
+        "--exit-layer",
+        metavar="N",
+        help="Every token leaves after N layers, without a judge.",
+        rich_help_panel=EXITS_PANEL,
+    ),
+]
+State = Annotated[
+    str,
+    typer.Option(
+        "--state",
+        metavar="NAME",
+        help="What becomes of skipped layers: copy (transformers), freeze (Mamba), propagate, or "
+        "recompute (exact).",
+        rich_help_panel=EXITS_PANEL,
+    ),
+]
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        "--layers",
+        metavar="N,N,..",
+        help="Exit layers, counted from 1. Default: evenly spaced in the second half.",
+        rich_help_panel=EXITS_PANEL,
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype", metavar="NAME", help="float32, bfloat16 or float16. Default: the checkpoint's."
+    ),
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", help="Only the first N questions a task.")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="DIR", help="Where the official files of the tasks are."),
+]
+
+
+def whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    """``"6,8,10"`` as numbers; a ``UserError`` names the option."""
+    from dynexit.errors import UserError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"{option} {text!r}: give whole numbers separated by commas, such as 6,8,10"
+        ) from None
+
+
+def names(text: str) -> list[str]:
+    """``"a, b"`` as names."""
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,1 @@
+"""Tasks, metrics, consistency with the full model, and cost."""
