@@ -12,18 +12,20 @@ from dynexit.reference.corpus.trivia import all_test_trivia, training_trivia
 
 # Share of the tokens, and mean tokens of one item, from which the share of the items follows.
 TOKEN_SHARES: Mapping[str, float] = {TRIVIA: 0.40, STORIES: 0.45, MISCONCEPTIONS: 0.15}
+# Facts are learnt first and soon; finding answers in a story takes longer.
+STORY_SHARES: Mapping[str, float] = {TRIVIA: 0.18, STORIES: 0.66, MISCONCEPTIONS: 0.16}
 MEAN_TOKENS: Mapping[str, float] = {TRIVIA: 17.0, STORIES: 150.0, MISCONCEPTIONS: 27.0}
 
 
-def training_items(seed: int) -> Iterator[Item]:
-    """Endless training items of all three tasks, mixed by their share of the tokens."""
+def training_items(seed: int, shares: Mapping[str, float] = TOKEN_SHARES) -> Iterator[Item]:
+    """Endless training items of all three tasks, mixed by their ``shares`` of the tokens."""
     rng = random.Random(f"training-{seed}")
     makers = {
         TRIVIA: training_trivia,
         STORIES: training_story,
         MISCONCEPTIONS: training_misconception,
     }
-    weights = [TOKEN_SHARES[task] / MEAN_TOKENS[task] for task in makers]
+    weights = [shares[task] / MEAN_TOKENS[task] for task in makers]
     while True:
         task = rng.choices(list(makers), weights)[0]
         yield makers[task](rng)

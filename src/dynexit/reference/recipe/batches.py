@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +51,14 @@ class Encoder:
         return [*ids, EOS], [*marks, True]
 
 
-def training_batch(encoder: Encoder, seed: int, rows: int, width: int) -> Batch:
-    """The batch of a seed: the same whenever asked for, so a resumed run sees the same data."""
-    return pack(_rows(encoder, training_items(seed), width + 1), rows, width)
+def training_batch(
+    encoder: Encoder, seed: int, rows: int, width: int, shares: Mapping[str, float]
+) -> Batch:
+    """The batch of a seed: the same whenever asked for, so a resumed run sees the same data.
+
+    ``shares`` are those of the three tasks in the tokens.
+    """
+    return pack(_rows(encoder, training_items(seed, shares), width + 1), rows, width)
 
 
 def pack(source: Iterator[tuple[list[int], list[bool]]], rows: int, width: int) -> Batch:

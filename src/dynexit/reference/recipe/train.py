@@ -17,7 +17,7 @@ from dynexit.files import atomic_path
 from dynexit.models.backbone import Backbone
 from dynexit.models.families import parse_config
 from dynexit.reference.corpus.item import TASKS
-from dynexit.reference.corpus.mixture import test_items
+from dynexit.reference.corpus.mixture import STORY_SHARES, TOKEN_SHARES, test_items
 from dynexit.reference.recipe.batches import Encoder, single_rows, training_batch
 from dynexit.reference.recipe.objective import answers_right, loss_of
 from dynexit.reference.recipe.shapes import CONFIGS
@@ -26,10 +26,12 @@ from dynexit.reference.recipe.shapes import CONFIGS
 @dataclass(frozen=True)
 class Recipe:
     """How one model is trained. The learning rate rises over ``warmup`` steps, stays, and falls
-    to zero over the last ``cooldown`` share of ``steps``."""
+    to zero over the last ``cooldown`` share of ``steps``. From step ``stories_from`` on stories are
+    most of the text."""
 
     model: str
     steps: int
+    stories_from: int
     rows: int = 16
     width: int = 256
     rate: float = 3e-3
@@ -58,7 +60,9 @@ def train(recipe: Recipe, tokenizer: Path, state_file: Path) -> Backbone:
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * _rate_share(step, recipe)
-        batch = training_batch(encoder, recipe.seed * 10_000_000 + step, recipe.rows, recipe.width)
+        shares = TOKEN_SHARES if step < recipe.stories_from else STORY_SHARES
+        seed = recipe.seed * 10_000_000 + step
+        batch = training_batch(encoder, seed, recipe.rows, recipe.width, shares)
         cooling = step >= recipe.steps * (1 - recipe.cooldown)
         rng = random.Random(f"{recipe.seed}-{step}")
         loss = loss_of(backbone, batch, rng, dropout=not cooling)
