@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from dynexit.models.cache import AttentionState
 from dynexit.models.config import AttentionConfig
 from dynexit.models.norm import RmsNorm
-from dynexit.models.placement import Placement, RopeTable
-from dynexit.models.rope import rotate
+from dynexit.models.placement import Placement
+from dynexit.models.rope import RopeTable, rotate
 
 
 class Attention(nn.Module):
@@ -26,7 +26,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(wide, hidden, bias=config.output_bias)
         self.q_norm = RmsNorm(config.head_dim, eps) if config.qk_norm else None
         self.k_norm = RmsNorm(config.head_dim, eps) if config.qk_norm else None
-        self._table: RopeTable | None = None
+        self.rope = None if config.rope is None else RopeTable(config.rope)
 
     def new_state(
         self, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
@@ -45,8 +45,7 @@ class Attention(nn.Module):
         if state is not None:
             self._write(state, k, v, place)
             k, v = self._read(state, place)
-        out = self._attend(q, k, v, place)
-        return self.o_proj(out.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
+        return self.o_proj(self._attend(q, k, v, place))  # type: ignore[no-any-return]
 
     def advance(self, x: Tensor, state: AttentionState, place: Placement) -> None:
         """Only what later tokens need of these: their keys and values."""
@@ -59,45 +58,54 @@ class Attention(nn.Module):
         return self._rotate(k, place), self._heads(self.v_proj(x), self.config.kv_heads)
 
     def _heads(self, x: Tensor, heads: int) -> Tensor:
-        return x.unflatten(-1, (heads, self.config.head_dim)).transpose(1, 2)
+        """[B, T, heads * head_dim] -> [B, heads, T, head_dim]."""
+        rows, width, _ = x.shape
+        if width == 1:
+            return x.view(rows, heads, 1, self.config.head_dim)
+        return x.view(rows, width, heads, self.config.head_dim).transpose(1, 2)
 
     def _rotate(self, x: Tensor, place: Placement) -> Tensor:
-        rope = self.config.rope
-        if rope is None:
-            return x
-        if self._table is None or self._table.device != x.device or self._table.dtype != x.dtype:
-            self._table = RopeTable(rope, x.dtype, x.device)
-        cos, sin = place.rotation(self._table)
-        return rotate(x, cos, sin)
+        return x if self.rope is None else rotate(x, *place.rotation(self.rope, x.dtype))
 
     def _write(self, state: AttentionState, k: Tensor, v: Tensor, place: Placement) -> None:
         if place.uniform:
-            at = slice(place.starts[0], place.starts[0] + place.width)
-            state.k[:, :, at] = k
-            state.v[:, :, at] = v
+            start, width = place.starts[0], place.width
+            state.k.narrow(2, start, width).copy_(k)
+            state.v.narrow(2, start, width).copy_(v)
             return
-        rows = range(place.batch) if place.rows is None else place.rows.tolist()
-        for b, row in enumerate(rows):
+        if place.width == 1 and not place.padded:
+            rows, positions = place.scatter
+            state.k[rows, :, positions] = k[:, :, 0].to(state.k.dtype)
+            state.v[rows, :, positions] = v[:, :, 0].to(state.v.dtype)
+            return
+        rows_of_call = range(place.batch) if place.rows is None else place.rows.tolist()
+        for b, row in enumerate(rows_of_call):
             start, length = place.starts[b], place.lengths[b]
             state.k[row, :, start : start + length] = k[b, :, :length]
             state.v[row, :, start : start + length] = v[b, :, :length]
 
     def _read(self, state: AttentionState, place: Placement) -> tuple[Tensor, Tensor]:
-        k, v = state.k[:, :, : place.end], state.v[:, :, : place.end]
+        k, v = state.k.narrow(2, 0, place.end), state.v.narrow(2, 0, place.end)
         return (k, v) if place.rows is None else (k[place.rows], v[place.rows])
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, place: Placement) -> Tensor:
+        """Attention [B, T, heads * head_dim] of ``q`` [B, heads, T, head_dim]."""
         c = self.config
-        single = place.uniform and place.width == 1
-        if single and c.window is not None and k.shape[2] > c.window:
-            k, v = k[:, :, -c.window :], v[:, :, -c.window :]
-        fresh = place.uniform and place.starts[0] == 0 and not single
-        windowless = c.window is None or place.end <= c.window
-        if fresh and windowless:
-            return F.scaled_dot_product_attention(
-                q, k, v, is_causal=True, scale=c.scale, enable_gqa=c.heads != c.kv_heads
+        rows, heads, width, size = q.shape
+        window = None if c.window is None or place.end <= c.window else c.window
+        if place.uniform and width == 1:
+            if window is not None:
+                k, v = k[:, :, -window:], v[:, :, -window:]
+        elif place.uniform and place.starts[0] == 0 and window is None:
+            out = F.scaled_dot_product_attention(
+                q, k, v, is_causal=True, scale=c.scale, enable_gqa=heads != c.kv_heads
             )
-        mask = place.mask(None if windowless else c.window)
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, scale=c.scale, enable_gqa=c.heads != c.kv_heads
-        )
+            return out.transpose(1, 2).flatten(-2)
+        # heads that share keys become queries of one head: their keys are read once, not repeated
+        fold = heads // c.kv_heads
+        folded = q.reshape(rows, c.kv_heads, fold * width, size)
+        mask = place.mask(window, fold)
+        out = F.scaled_dot_product_attention(folded, k, v, attn_mask=mask, scale=c.scale)
+        if width == 1:
+            return out.reshape(rows, 1, heads * size)
+        return out.reshape(rows, heads, width, size).transpose(1, 2).flatten(-2)

@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dynexit.models.attention import Attention
 from dynexit.models.block import Block
 from dynexit.models.cache import Cache
 from dynexit.models.config import BackboneConfig
 from dynexit.models.norm import RmsNorm
 from dynexit.models.padding import Padding
 from dynexit.models.placement import Placement
+from dynexit.models.rope import RopeTable
 
 
 class Backbone(nn.Module):
@@ -29,6 +31,7 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.depth))
         self.norm = RmsNorm(config.hidden, config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.hidden, config.vocab, bias=False)
+        self._share_rope_tables()
 
     @property
     def depth(self) -> int:
@@ -46,6 +49,16 @@ class Backbone(nn.Module):
         """An empty cache for ``rows`` sequences of at most ``capacity`` tokens."""
         states = [b.new_state(rows, capacity, self.dtype, self.device) for b in self.blocks()]
         return Cache(states, rows, capacity)
+
+    def _share_rope_tables(self) -> None:
+        """Layers with the same rotary positions have one table, read once a call."""
+        tables: list[RopeTable] = []
+        for block in self.blocks():
+            if isinstance(block.mixer, Attention) and block.mixer.rope is not None:
+                own = block.mixer.rope
+                shared = next((table for table in tables if table.rope == own.rope), own)
+                block.mixer.rope = shared
+                tables.append(shared)
 
     def blocks(self) -> list[Block]:
         return list(self.layers)  # type: ignore[arg-type]

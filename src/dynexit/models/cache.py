@@ -40,6 +40,17 @@ class RecurrentState:
     def keep(self, rows: Tensor) -> None:
         self.conv, self.ssm = self.conv[rows], self.ssm[rows]
 
+    def of_rows(self, rows: Tensor | None) -> Tensor:
+        """The SSM state itself (None: all rows), or a copy of some of its rows."""
+        return self.ssm if rows is None else self.ssm[rows]
+
+    def store(self, ssm: Tensor, rows: Tensor | None) -> None:
+        """Put back what ``of_rows`` gave and a mixer changed, in place or not."""
+        if rows is not None:
+            self.ssm[rows] = ssm
+        elif ssm is not self.ssm:
+            self.ssm.copy_(ssm)
+
 
 LayerState = AttentionState | RecurrentState
 

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynexit.models.cache import RecurrentState
 from dynexit.models.placement import Placement
 
 
+class ConvWeights(nn.Module):
+    """Depthwise taps [channels, 1, kernel] under the names a checkpoint uses."""
+
+    def __init__(self, channels: int, kernel: int, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels, 1, kernel) / kernel**0.5)
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
+
+
 def causal_conv(
     x: Tensor, weight: Tensor, bias: Tensor | None, state: RecurrentState | None, place: Placement
 ) -> Tensor:
-    """Convolve ``x`` [B, T, C] with ``weight`` [C, K], going on from ``state`` and updating it.
+    """Convolve ``x`` [B, T, C] with ``weight`` [C, 1, K], going on from ``state`` and updating it.
 
     Padding columns leave the state as if they were not there.
     """
-    kernel = weight.shape[-1]
+    taps = weight.squeeze(1).t()  # [K, C]
+    kernel, width = taps.shape[0], x.shape[1]
     history = _history(x, kernel, state, place)
     extended = torch.cat((history.to(x.dtype), x), dim=1)
     if state is not None:
         _remember(extended, kernel, state, place)
-    width = x.shape[1]
-    out = extended[:, :width] * weight[:, 0]
+    if width == 1:
+        out = (extended * taps).sum(1, keepdim=True)
+        return out if bias is None else out + bias
+    taps = taps.contiguous()  # channels side by side, as in x
+    out = extended[:, :width] * taps[0]
     for tap in range(1, kernel):
-        out = torch.addcmul(out, extended[:, tap : tap + width], weight[:, tap])
+        out = torch.addcmul(out, extended[:, tap : tap + width], taps[tap])
     return out if bias is None else out + bias
 
 

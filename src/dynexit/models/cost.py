@@ -74,12 +74,9 @@ def advance_cost(config: BackboneConfig, index: int, dtype_bytes: int | None = N
     # all of the mixer but the gate's part of the input projection, the output, and its projection
     unread = hidden * mixer.inner + mixer.bias * mixer.inner
     skipped = hidden * mixer.inner + mixer.inner * _out(mixer, hidden)
-    if isinstance(mixer, Mamba2Config):
-        unread += mixer.heads + mixer.inner  # D and the norm
-        outputs = _OUTPUT * mixer.inner * mixer.state
-    else:
-        unread += mixer.inner  # D
-        outputs = 0  # the scan of Mamba computes them in any case
+    outputs = _OUTPUT * mixer.inner * mixer.state
+    # D, and the norm of Mamba-2
+    unread += mixer.heads + mixer.inner if isinstance(mixer, Mamba2Config) else mixer.inner
     unread += mixer.inner * _out(mixer, hidden) + mixer.bias * _out(mixer, hidden)
     weights = mixer_parameters(mixer, hidden) - unread
     flops = mixer_flops(mixer, hidden, 0) - 2 * skipped - outputs

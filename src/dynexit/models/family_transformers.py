@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dynexit.models.config import BackboneConfig
+from dynexit.models.config import BackboneConfig, MixerConfig
 from dynexit.models.family_fields import Raw, read_attention, read_backbone, read_mlp, stack
 
 
@@ -20,7 +20,7 @@ def llama(raw: Raw) -> BackboneConfig:
 
 def qwen2(raw: Raw) -> BackboneConfig:
     """Qwen2: biases on queries, keys and values; sliding windows in some layers."""
-    mixers = [
+    mixers: list[MixerConfig] = [
         read_attention(raw, qkv_bias=True, output_bias=False, window=w) for w in _windows(raw)
     ]
     return read_backbone(raw, stack(mixers, read_mlp(raw, bias=False)))
@@ -40,6 +40,6 @@ def _windows(raw: Raw) -> list[int | None]:
         return [None] * depth
     kinds = raw.get("layer_types")
     if kinds is None:
-        first: int = raw.get("max_window_layers", depth)
-        return [window if i >= first else None for i in range(depth)]
+        first = raw.get("max_window_layers")
+        return [window if first is not None and i >= first else None for i in range(depth)]
     return [window if kind == "sliding_attention" else None for kind in kinds]

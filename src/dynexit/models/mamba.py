@@ -8,12 +8,15 @@ from torch import Tensor, nn
 
 from dynexit.models.cache import RecurrentState
 from dynexit.models.config import MambaConfig
-from dynexit.models.conv import causal_conv
-from dynexit.models.mamba2 import ConvWeights
+from dynexit.models.conv import ConvWeights, causal_conv
 from dynexit.models.norm import RmsNorm, rms
 from dynexit.models.placement import Placement
-
-_CHUNK = 64  # tokens whose [inner, state] factors are held at once in a scan
+from dynexit.models.selective import (
+    selective_scan,
+    selective_state,
+    selective_step,
+    selective_update,
+)
 
 
 class Mamba(nn.Module):
@@ -57,43 +60,36 @@ class Mamba(nn.Module):
         size = self.config.inner
         bias = None if self.in_proj.bias is None else self.in_proj.bias[:size]
         mixed = F.linear(x, self.in_proj.weight[:size], bias)
-        self._scan(self._convolve(mixed, state, place), state, place)
+        inner = self._convolve(mixed, state, place)
+        dt, b, _ = self._select(inner, place)
+        source, a, ssm = inner.to(dt.dtype), self._rate(), state.of_rows(place.rows)
+        if place.width == 1:
+            selective_update(ssm, source[:, 0], dt[:, 0], a, b[:, 0])
+        else:
+            ssm = selective_state(source, dt, a, b, ssm)
+        state.store(ssm, place.rows)
 
     def _convolve(self, mixed: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
-        weight = self.conv1d.weight.squeeze(1)
-        return F.silu(causal_conv(mixed, weight, self.conv1d.bias, state, place))
+        return F.silu(causal_conv(mixed, self.conv1d.weight, self.conv1d.bias, state, place))
 
     def _scan(self, inner: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
-        """Outputs [B, T, inner] in at least fp32, token by token over chunks of factors."""
-        wide = torch.promote_types(inner.dtype, torch.float32)
+        """Outputs [B, T, inner], in at least fp32."""
         dt, b, c = self._select(inner, place)
-        a = -torch.exp(self.A_log.to(wide))
-        source = dt * inner.to(wide)
-        h = self._start(inner, state, place)
-        outputs = []
-        for begin in range(0, inner.shape[1], _CHUNK):
-            part = slice(begin, begin + _CHUNK)
-            decay = torch.exp(dt[:, part, :, None] * a)
-            added = source[:, part, :, None] * b[:, part, None, :]
-            states = []
-            for t in range(decay.shape[1]):
-                h = torch.addcmul(added[:, t], decay[:, t], h)
-                states.append(h)
-            seen = torch.stack(states, dim=1)
-            outputs.append(torch.matmul(seen, c[:, part, :, None]).squeeze(-1))
-        if state is not None:
-            if place.rows is None:
-                state.ssm.copy_(h)
-            else:
-                state.ssm[place.rows] = h
-        return torch.cat(outputs, dim=1)
-
-    def _start(self, inner: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
+        source, a = inner.to(dt.dtype), self._rate()
         if state is None:
-            wide = torch.promote_types(inner.dtype, torch.float32)
-            shape = (inner.shape[0], self.config.inner, self.config.state)
-            return torch.zeros(shape, dtype=wide, device=inner.device)
-        return state.ssm if place.rows is None else state.ssm[place.rows]
+            start = source.new_zeros(inner.shape[0], self.config.inner, self.config.state)
+            return selective_scan(source, dt, a, b, c, start)[0]
+        ssm = state.of_rows(place.rows)
+        if place.width == 1:
+            y = selective_step(ssm, source[:, 0], dt[:, 0], a, b[:, 0], c[:, 0]).unsqueeze(1)
+        else:
+            y, ssm = selective_scan(source, dt, a, b, c, ssm)
+        state.store(ssm, place.rows)
+        return y
+
+    def _rate(self) -> Tensor:
+        """A [inner, state], all negative."""
+        return -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
 
     def _select(self, inner: Tensor, place: Placement) -> tuple[Tensor, Tensor, Tensor]:
         """Time step [B, T, inner] and B, C [B, T, state], all at least fp32."""

@@ -8,19 +8,10 @@ from torch import Tensor, nn
 
 from dynexit.models.cache import RecurrentState
 from dynexit.models.config import Mamba2Config
-from dynexit.models.conv import causal_conv
+from dynexit.models.conv import ConvWeights, causal_conv
 from dynexit.models.norm import GatedRmsNorm
 from dynexit.models.placement import Placement
-from dynexit.models.ssd import ssd_scan, ssd_step, ssd_update
-
-
-class ConvWeights(nn.Module):
-    """Depthwise taps [channels, 1, kernel] under the names a checkpoint uses."""
-
-    def __init__(self, channels: int, kernel: int, bias: bool) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(channels, 1, kernel) / kernel**0.5)
-        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
+from dynexit.models.ssd import ssd_scan, ssd_state, ssd_step, ssd_update
 
 
 class Mamba2(nn.Module):
@@ -51,7 +42,7 @@ class Mamba2(nn.Module):
     def forward(self, x: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
         """``x`` [B, T, hidden] -> [B, T, out]; goes on from ``state`` and updates it."""
         c = self.config
-        gate, mixed, dt = self.in_proj(x).split([c.inner, c.conv_dim, c.heads], dim=-1)
+        gate, mixed, dt = torch.split(self.in_proj(x), [c.inner, c.conv_dim, c.heads], dim=-1)
         y = self._scan(mixed, dt, state, place)
         return self.out_proj(self.norm(y, gate).to(x.dtype))  # type: ignore[no-any-return]
 
@@ -60,47 +51,49 @@ class Mamba2(nn.Module):
         c, start = self.config, self.config.inner
         bias = None if self.in_proj.bias is None else self.in_proj.bias[start:]
         projected = F.linear(x, self.in_proj.weight[start:], bias)
-        mixed, dt = projected.split([c.conv_dim, c.heads], dim=-1)
+        mixed, dt = torch.split(projected, [c.conv_dim, c.heads], dim=-1)
         inner, b, _ = self._convolve(mixed, state, place)
-        step = self._time_step(dt, place)
-        a = -torch.exp(self.A_log.float())
-        before = state.ssm if place.rows is None else state.ssm[place.rows]
+        step, a = self._time_step(dt, place), self._rate()
+        ssm = state.of_rows(place.rows)
         if place.width == 1:
-            after = ssd_update(before, inner[:, 0], step[:, 0], a, b[:, 0])
+            ssd_update(ssm, inner[:, 0], step[:, 0], a, b[:, 0])
         else:
-            _, after = ssd_scan(inner, step, a, b, torch.zeros_like(b), c.chunk, before)
-        _store(state, after, place)
+            ssm = ssd_state(inner, step, a, b, ssm)
+        state.store(ssm, place.rows)
 
     def _scan(
         self, mixed: Tensor, dt: Tensor, state: RecurrentState | None, place: Placement
     ) -> Tensor:
+        """Outputs [B, T, inner], in at least fp32."""
         inner, b, c = self._convolve(mixed, state, place)
-        step = self._time_step(dt, place)
-        a = -torch.exp(self.A_log.float())
-        before = None
-        if state is not None:
-            before = state.ssm if place.rows is None else state.ssm[place.rows]
-        if before is not None and place.width == 1:
-            y, after = ssd_step(before, inner[:, 0], step[:, 0], a, b[:, 0], c[:, 0])
-            y = y.unsqueeze(1)
+        step, a = self._time_step(dt, place), self._rate()
+        if state is None:
+            y, _ = ssd_scan(inner, step, a, b, c, self.config.chunk)
         else:
-            y, after = ssd_scan(inner, step, a, b, c, self.config.chunk, before)
-        if state is not None:
-            _store(state, after, place)
+            ssm = state.of_rows(place.rows)
+            if place.width == 1:
+                y = ssd_step(ssm, inner[:, 0], step[:, 0], a, b[:, 0], c[:, 0]).unsqueeze(1)
+            else:
+                y, ssm = ssd_scan(inner, step, a, b, c, self.config.chunk, ssm)
+            state.store(ssm, place.rows)
         return torch.addcmul(y, inner, self.D[:, None].to(y.dtype)).flatten(-2)
+
+    def _rate(self) -> Tensor:
+        """A [heads], all negative."""
+        return -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
 
     def _convolve(
         self, mixed: Tensor, state: RecurrentState | None, place: Placement
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs [B, T, H, P] and B, C [B, T, G, N] of the scan."""
-        c = self.config
-        weight = self.conv1d.weight.squeeze(1)
-        mixed = F.silu(causal_conv(mixed, weight, self.conv1d.bias, state, place))
-        wide = torch.promote_types(mixed.dtype, torch.float32)
-        shared = c.groups * c.state
-        inner, b, out = mixed.to(wide).split([c.inner, shared, shared], dim=-1)
-        heads = inner.unflatten(-1, (c.heads, c.head_dim))
-        return heads, b.unflatten(-1, (c.groups, c.state)), out.unflatten(-1, (c.groups, c.state))
+        n = self.config
+        mixed = F.silu(causal_conv(mixed, self.conv1d.weight, self.conv1d.bias, state, place))
+        wide = mixed.to(torch.promote_types(mixed.dtype, torch.float32))
+        rows, width, _ = wide.shape
+        shared = n.groups * n.state
+        inner, b, c = torch.split(wide, [n.inner, shared, shared], dim=-1)
+        groups = (rows, width, n.groups, n.state)
+        return inner.view(rows, width, n.heads, n.head_dim), b.view(groups), c.view(groups)
 
     def _time_step(self, dt: Tensor, place: Placement) -> Tensor:
         wide = torch.promote_types(dt.dtype, torch.float32)
@@ -114,10 +107,3 @@ def _initial_dt_bias(heads: int) -> Tensor:
     """Inverse softplus of time steps spread evenly in log space over [0.001, 0.1]."""
     dt = torch.exp(torch.linspace(-6.9, -2.3, heads))
     return dt + torch.log(-torch.expm1(-dt))
-
-
-def _store(state: RecurrentState, after: Tensor, place: Placement) -> None:
-    if place.rows is None:
-        state.ssm.copy_(after)
-    else:
-        state.ssm[place.rows] = after

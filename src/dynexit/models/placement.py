@@ -13,8 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from dynexit.models.config import RopeConfig
-from dynexit.models.rope import rope_tables
+from dynexit.models.rope import RopeTable
 
 
 class Placement:
@@ -36,8 +35,8 @@ class Placement:
         self.end = max(s + n for s, n in zip(self.starts, self.lengths, strict=True))
         self.device = torch.device(device)
         self._rows = None if rows is None else tuple(rows)
-        self._masks: dict[int | None, Tensor | None] = {}
-        self._rotations: dict[int, tuple[Tensor, Tensor]] = {}
+        self._masks: dict[tuple[int | None, int], Tensor | None] = {}
+        self._rotations: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     @property
     def batch(self) -> int:
@@ -77,25 +76,39 @@ class Placement:
         """Number of tokens of each row [B]."""
         return torch.tensor(self.lengths, device=self.device)
 
-    def rotation(self, table: RopeTable) -> tuple[Tensor, Tensor]:
+    @cached_property
+    def scatter(self) -> tuple[Tensor, Tensor]:
+        """Cache row and position of the one token of each row, both [B], for width 1."""
+        rows = torch.arange(self.batch, device=self.device) if self.rows is None else self.rows
+        return rows, torch.tensor(self.starts, device=self.device)
+
+    def rotation(self, table: RopeTable, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines for this call, [B or 1, 1, T, dim]."""
-        key = id(table)
+        key = (id(table), dtype)
         if key not in self._rotations:
-            cos, sin = table.upto(self.end if not self.padded else max(self.starts) + self.width)
-            if self.uniform:
-                at = slice(self.starts[0], self.starts[0] + self.width)
-                self._rotations[key] = (cos[at][None, None], sin[at][None, None])
-            else:
-                self._rotations[key] = (cos[self.positions][:, None], sin[self.positions][:, None])
+            self._rotations[key] = self._rotation(table, dtype)
         return self._rotations[key]
 
-    def mask(self, window: int | None) -> Tensor | None:
-        """Which cached positions each query sees, bool [B or 1, 1, T, end]; None if all do."""
-        if window not in self._masks:
-            self._masks[window] = self._build_mask(window)
-        return self._masks[window]
+    def _rotation(self, table: RopeTable, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        if self.uniform:
+            at = slice(self.starts[0], self.starts[0] + self.width)
+            cos, sin = table.upto(self.end, dtype, self.device)
+            return cos[at][None, None], sin[at][None, None]
+        last = max(self.starts) + self.width  # padding columns have positions too
+        cos, sin = table.upto(last, dtype, self.device)
+        return cos[self.positions][:, None], sin[self.positions][:, None]
 
-    def _build_mask(self, window: int | None) -> Tensor | None:
+    def mask(self, window: int | None, fold: int = 1) -> Tensor | None:
+        """Which cached positions each query sees, bool [B or 1, 1, fold * T, end].
+
+        ``fold`` repeats the queries for heads that share keys. None if all queries see all keys.
+        """
+        key = (window, fold)
+        if key not in self._masks:
+            self._masks[key] = self._build_mask(window, fold)
+        return self._masks[key]
+
+    def _build_mask(self, window: int | None, fold: int) -> Tensor | None:
         if self.uniform and self.width == 1:
             return None
         keys = torch.arange(self.end, device=self.device)
@@ -103,35 +116,4 @@ class Placement:
         seen = keys <= queries[..., None]
         if window is not None:
             seen &= keys > queries[..., None] - window
-        return seen[:, None]
-
-
-class RopeTable:
-    """Rotary tables of one configuration, grown as longer texts come.
-
-    Dynamic scaling changes every angle once a text is longer than the trained context, so its
-    tables are made anew for each such length.
-    """
-
-    def __init__(self, rope: RopeConfig, dtype: torch.dtype, device: torch.device | str) -> None:
-        self.rope = rope
-        self.dtype = dtype
-        self.device = device
-        self._length = 0
-        self._tables: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
-
-    def upto(self, length: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines for positions 0..length-1 at least, each [>= length, dim]."""
-        dynamic = self.rope.kind == "dynamic" and max(length, self._length) > (
-            self.rope.max_positions
-        )
-        if length > self._length or (dynamic and length != self._length):
-            self._length = length if dynamic else max(256, 1 << (length - 1).bit_length())
-            if self.rope.kind == "dynamic" and length <= self.rope.max_positions:
-                self._length = min(self._length, self.rope.max_positions)
-            cos, sin = rope_tables(self.rope, self._length)
-            self._tables = (
-                cos.to(self.device, self.dtype),
-                sin.to(self.device, self.dtype),
-            )
-        return self._tables
+        return seen[:, None].repeat(1, 1, fold, 1)

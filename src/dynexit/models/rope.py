@@ -113,17 +113,57 @@ def check_rope(kind: str, scaling: Mapping[str, object]) -> None:
 
 
 def rope_tables(rope: RopeConfig, length: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines for positions 0..length-1, each of shape [length, dim], fp32."""
+    """Cosines and signed sines for positions 0..length-1, each [length, dim], fp32.
+
+    The first half of the sines is negative, as ``rotate`` wants them.
+    """
     frequencies, attention_factor = _KINDS[rope.kind](rope, length)
     angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
-    angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos() * attention_factor, angles.sin() * attention_factor
+    cos, sin = angles.cos() * attention_factor, angles.sin() * attention_factor
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the first ``cos.shape[-1]`` channels of ``x`` [..., T, head_dim]."""
+    """Rotate the first ``cos.shape[-1]`` channels of ``x`` [..., T, head_dim].
+
+    Channel i and channel i + dim/2 are a pair: rolling by half the channels brings each to its
+    partner, and the sign is in the sines.
+    """
     dim = cos.shape[-1]
-    head, tail = (x, None) if dim == x.shape[-1] else (x[..., :dim], x[..., dim:])
-    first, second = head[..., : dim // 2], head[..., dim // 2 :]
-    turned = head * cos + torch.cat((-second, first), dim=-1) * sin
-    return turned if tail is None else torch.cat((turned, tail), dim=-1)
+    if dim < x.shape[-1]:
+        return torch.cat((rotate(x[..., :dim], cos, sin), x[..., dim:]), dim=-1)
+    return torch.addcmul(x * cos, x.roll(dim // 2, -1), sin)
+
+
+class RopeTable:
+    """Rotary tables of one configuration, grown as longer texts come.
+
+    Dynamic scaling changes every angle once a text is longer than the trained context, so its
+    tables are made anew for each such length.
+    """
+
+    def __init__(self, rope: RopeConfig) -> None:
+        self.rope = rope
+        self._length = 0
+        self._tables: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
+
+    def upto(self, length: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines for positions 0..length-1 at least, each [>= length, dim]."""
+        cos, _ = self._tables
+        if not self._fits(length) or cos.dtype != dtype or cos.device != device:
+            self._length = self._roomy(length)
+            cos, sin = rope_tables(self.rope, self._length)
+            self._tables = (cos.to(device, dtype), sin.to(device, dtype))
+        return self._tables
+
+    def _fits(self, length: int) -> bool:
+        limit = self.rope.max_positions
+        if self.rope.kind == "dynamic" and max(length, self._length) > limit:
+            return length == self._length
+        return length <= self._length
+
+    def _roomy(self, length: int) -> int:
+        limit = self.rope.max_positions
+        if self.rope.kind == "dynamic":
+            return max(length, limit)
+        return max(256, 1 << (length - 1).bit_length())

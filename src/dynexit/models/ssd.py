@@ -12,25 +12,33 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def ssd_step(
-    state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor
-) -> tuple[Tensor, Tensor]:
+def ssd_step(state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """One token. ``state`` [B, H, P, N], ``x`` [B, H, P], ``dt`` [B, H], ``b``/``c`` [B, G, N].
 
-    Returns the output [B, H, P] and the new state.
+    Returns the output [B, H, P] and updates the state in place.
     """
-    state = ssd_update(state, x, dt, a, b)
-    per_group = state.shape[1] // c.shape[1]
-    heads_c = c if per_group == 1 else c.repeat_interleave(per_group, dim=1)
-    return torch.matmul(state, heads_c.unsqueeze(-1)).squeeze(-1), state
+    ssd_update(state, x, dt, a, b)
+    rows, groups, size = b.shape
+    # heads of a group share C: one matrix-vector product a group
+    return torch.bmm(state.view(rows * groups, -1, size), c.reshape(-1, size, 1)).view(x.shape)
 
 
-def ssd_update(state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The state after one token; shapes as in ``ssd_step``."""
-    per_group = state.shape[1] // b.shape[1]
-    heads_b = b if per_group == 1 else b.repeat_interleave(per_group, dim=1)
-    decay = torch.exp(dt * a)[..., None, None]
-    return torch.addcmul(state * decay, (x * dt.unsqueeze(-1)).unsqueeze(-1), heads_b.unsqueeze(-2))
+def ssd_update(state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor) -> None:
+    """Update the state in place by one token; shapes as in ``ssd_step``."""
+    rows, groups, size = b.shape
+    state.mul_(torch.exp(dt * a)[..., None, None])
+    source = (x * dt.unsqueeze(-1)).view(rows, groups, -1, 1)
+    state.view(rows, groups, -1, size).addcmul_(source, b.unsqueeze(2))
+
+
+def ssd_state(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, state: Tensor | None = None) -> Tensor:
+    """The state after T tokens, without their outputs; shapes as in ``ssd_scan``."""
+    rows, length, groups, size = b.shape
+    total = (dt * a).cumsum(1)  # [B, T, H]
+    weight = dt * torch.exp(total[:, -1:] - total)
+    source = (x * weight.unsqueeze(-1)).view(rows, length, groups, -1).permute(0, 2, 3, 1)
+    added = torch.matmul(source, b.transpose(1, 2)).view(rows, x.shape[2], -1, size)
+    return added if state is None else added + state * torch.exp(total[:, -1])[..., None, None]
 
 
 def ssd_scan(
@@ -48,42 +56,44 @@ def ssd_scan(
     A step with ``dt`` 0 leaves the state as it is, which is how padding passes. Returns the
     outputs [B, T, H, P] and the last state.
     """
-    length, groups = x.shape[1], b.shape[2]
+    rows, length, groups, size = b.shape
+    heads, width = x.shape[2], x.shape[3]
     chunk = min(chunk, length)
     pad = -length % chunk
     if pad:
         x, b, c = (F.pad(t, (0, 0, 0, 0, 0, pad)) for t in (x, b, c))
         dt = F.pad(dt, (0, 0, 0, pad))
     # heads as [groups, heads per group], so B and C are never repeated
-    x = (x * dt.unsqueeze(-1)).unflatten(2, (groups, -1)).unflatten(1, (-1, chunk))
-    x = x.permute(0, 1, 3, 4, 2, 5)  # [B, chunks, G, R, Q, P]
-    b, c = (t.unflatten(1, (-1, chunk)).transpose(2, 3) for t in (b, c))  # [B, chunks, G, Q, N]
-    log_decay = (dt * a).unflatten(2, (groups, -1)).unflatten(1, (-1, chunk))
-    total = log_decay.permute(0, 1, 3, 4, 2).cumsum(-1)  # [B, chunks, G, R, Q]
+    by_group = (rows, -1, chunk, groups, heads // groups)
+    x = (x * dt.unsqueeze(-1)).reshape(*by_group, width).permute(0, 1, 3, 4, 2, 5)
+    b, c = (t.reshape(rows, -1, chunk, groups, size).transpose(2, 3) for t in (b, c))
+    # now x is [B, chunks, G, R, Q, P]; b and c are [B, chunks, G, Q, N]
+    total = (dt * a).reshape(by_group).permute(0, 1, 3, 4, 2).cumsum(-1)  # [B, chunks, G, R, Q]
 
     inner = _within_chunks(x, total, b, c)
     to_end = torch.exp(total[..., -1:] - total).unsqueeze(-1)
     added = torch.matmul((x * to_end).transpose(-1, -2), b.unsqueeze(3))  # [B, chunks, G, R, P, N]
-    starts, last = _between_chunks(added, torch.exp(total[..., -1]), state, groups)
+    start = torch.zeros_like(added[:, 0]) if state is None else state.view(added[:, 0].shape)
+    starts, last = _between_chunks(added, torch.exp(total[..., -1]), start)
     outer = torch.matmul(c.unsqueeze(3), starts.transpose(-1, -2)) * torch.exp(total).unsqueeze(-1)
-    y = (inner + outer).permute(0, 1, 4, 2, 3, 5).flatten(1, 2).flatten(2, 3)
+    y = (inner + outer).permute(0, 1, 4, 2, 3, 5).reshape(rows, -1, heads, width)
     return y[:, :length], last.flatten(1, 2)
 
 
 def _within_chunks(x: Tensor, total: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    size = x.shape[-2]
+    """Outputs [B, chunks, G, R, Q, P] of each chunk as if it began with an empty state."""
+    chunk = x.shape[-2]
     scores = torch.matmul(c, b.transpose(-1, -2)).unsqueeze(3)  # [B, chunks, G, 1, Q, Q]
     gaps = total.unsqueeze(-1) - total.unsqueeze(-2)
-    future = torch.ones(size, size, dtype=torch.bool, device=x.device).triu(1)
+    future = torch.ones(chunk, chunk, dtype=torch.bool, device=x.device).triu(1)
     # masked before exp: a gap into the future is positive and would overflow
     return torch.matmul(scores * torch.exp(gaps.masked_fill(future, float("-inf"))), x)
 
 
-def _between_chunks(
-    added: Tensor, decay: Tensor, state: Tensor | None, groups: int
-) -> tuple[Tensor, Tensor]:
-    current = torch.zeros_like(added[:, 0]) if state is None else state.unflatten(1, (groups, -1))
+def _between_chunks(added: Tensor, decay: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """States [B, chunks, G, R, P, N] that chunks begin with, and the one after the last."""
     starts = []
+    current = start
     for index in range(added.shape[1]):
         starts.append(current)
         current = current * decay[:, index, ..., None, None] + added[:, index]
