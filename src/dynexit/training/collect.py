@@ -1,10 +1,10 @@
 """Collecting what judges are trained on: hidden states at the exits, and the full model's verdict.
 
-The full model answers every prompt greedily (or follows the answer given), then reads prompt and
-answer once at full depth. The states at each exit are kept as bf16, and at every token that
-decoding would judge the rank of the exit's top token among the full model's logits; so a relaxation
-of the labels to the top k needs no new collection. Texts go to disk shard by shard. A directory is
-named for all that determines it, so an interrupted collection goes on where it was.
+The full model answers every prompt greedily, or follows the answer given. The states at each exit
+are kept as bf16, and at every token that decoding would judge the rank of the exit's top token
+among the full model's logits; so a relaxation of the labels to the top k needs no new collection.
+Texts go to disk shard by shard, in a directory named for all that determines them, so that an
+interrupted collection goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from dynexit.exits.fingerprint import fingerprint
 from dynexit.files import write_json
-from dynexit.models import Backbone, Model
+from dynexit.models import Model
 from dynexit.training.corpus import Sample, TokenSample, tokenize
-from dynexit.training.oracle import greedy_answers, ranks_of
+from dynexit.training.oracle import MAX_RANK, Oracle, Reading
 from dynexit.training.progress import progress_bar
 from dynexit.training.store import Shard, Store, write_shard
 
@@ -96,41 +95,35 @@ def _most(sample: TokenSample, settings: CollectSettings) -> int:
 
 
 def _shard(model: Model, samples: Sequence[TokenSample], settings: CollectSettings) -> Shard:
-    answers = _answers(model, samples, settings)
-    # the last token of an answer is never fed to the model
-    texts = [[*s.prompt, *a[:-1]] for s, a in zip(samples, answers, strict=True)]
-    lengths = torch.tensor([len(text) for text in texts])
-    prompts = torch.tensor([len(sample.prompt) for sample in samples])
-    kept, hidden = len(settings.layers), model.backbone.config.hidden
-    total = int(lengths.sum())
-    states = torch.empty(kept + settings.last, total, hidden, dtype=torch.bfloat16)
-    shard = Shard(
-        states[:kept],
-        torch.full((kept, total), 255, dtype=torch.uint8),
-        lengths,
-        prompts,
-        torch.tensor([sample.group for sample in samples]),
-        states[kept] if settings.last else None,
+    oracle = Oracle(
+        model.backbone,
+        settings.layers,
+        settings.max_new_tokens,
+        _ending(model, settings.stop),
+        settings.last,
     )
-    for batch in _batched(lengths.tolist(), settings.batch_tokens):
-        _read(model.backbone, settings.layers, [texts[i] for i in batch], batch, shard)
-    return shard
-
-
-def _answers(
-    model: Model, samples: Sequence[TokenSample], settings: CollectSettings
-) -> list[Sequence[int]]:
-    answers: list[Sequence[int]] = [sample.answer or () for sample in samples]
-    open_ = [i for i, sample in enumerate(samples) if sample.answer is None]
-    finished = _ending(model, settings.stop)
-    needs = [_most(samples[i], settings) for i in open_]
+    readings = [Reading() for _ in samples]
+    needs = [_most(sample, settings) for sample in samples]
     for batch in _batched(needs, settings.batch_tokens):
-        chosen = [open_[i] for i in batch]
-        prompts = [samples[i].prompt for i in chosen]
-        found = greedy_answers(model.backbone, prompts, settings.max_new_tokens, finished)
-        for i, answer in zip(chosen, found, strict=True):
-            answers[i] = answer
-    return answers
+        for i, reading in zip(batch, oracle.consult([samples[i] for i in batch]), strict=True):
+            readings[i] = reading
+    return _assembled(samples, readings, len(settings.layers))
+
+
+def _assembled(samples: Sequence[TokenSample], readings: Sequence[Reading], exits: int) -> Shard:
+    states = torch.cat([piece for reading in readings for piece in reading.states], dim=1)
+    lengths = [sum(piece.shape[1] for piece in reading.states) for reading in readings]
+    shard = Shard(
+        hidden=states[:exits],
+        ranks=torch.full((exits, states.shape[1]), MAX_RANK, dtype=torch.uint8),
+        lengths=torch.tensor(lengths),
+        prompts=torch.tensor([len(sample.prompt) for sample in samples]),
+        groups=torch.tensor([sample.group for sample in samples]),
+        last=states[exits] if len(states) > exits else None,
+    )
+    ranks = [piece for reading in readings for piece in reading.ranks]
+    shard.ranks[:, shard.judged] = torch.cat(ranks, dim=1)
+    return shard
 
 
 def _ending(model: Model, stop: Sequence[str]) -> Callable[[list[int]], bool]:
@@ -155,30 +148,3 @@ def _batched(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         batch.append(i)
     if batch:
         yield batch
-
-
-@torch.inference_mode()
-def _read(
-    backbone: Backbone,
-    layers: Sequence[int],
-    texts: list[list[int]],
-    sequences: list[int],
-    shard: Shard,
-) -> None:
-    """Read texts at full depth and put their states and ranks where the sequences are."""
-    place = backbone.place([0] * len(texts), [len(text) for text in texts])
-    padded = [text + [0] * (place.width - len(text)) for text in texts]
-    index = shard.starts[sequences][:, None] + torch.arange(place.width)
-    index = index[place.valid.cpu()]  # of each token in the shard
-    judged = shard.judged[index]
-    hidden, start = backbone.embed(torch.tensor(padded, device=backbone.device)), 0
-    at_exits: list[Tensor] = []
-    for exit, layer in enumerate(layers):
-        hidden, start = backbone.run(hidden, None, start, layer, place), layer
-        tokens = hidden[place.valid]
-        shard.hidden[exit, index] = tokens.to("cpu", torch.bfloat16)
-        at_exits.append(tokens[judged.to(tokens.device)])
-    last = backbone.run(hidden, None, start, backbone.depth, place)[place.valid]
-    if shard.last is not None:
-        shard.last[index] = last.to("cpu", torch.bfloat16)
-    shard.ranks[:, index[judged]] = ranks_of(backbone, at_exits, last[judged.to(last.device)])

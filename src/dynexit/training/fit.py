@@ -110,9 +110,8 @@ def _loss(
 ) -> Tensor:
     total = next(judge.parameters()).new_zeros(())
     for visit in visits(judge, batch, thresholds):
-        if len(visit.ranks):
-            ranks = visit.ranks.to(visit.logits.device)
-            total = total + objective.loss(visit.exit, visit.logits, ranks)
+        ranks = visit.ranks.to(visit.logits.device)
+        total = total + objective.loss(visit.exit, visit.logits, ranks)
     return total
 
 

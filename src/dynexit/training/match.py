@@ -32,20 +32,20 @@ def visits(judge: TrainedJudge, batch: Batch, thresholds: Tensor | None) -> Iter
     """Judge a batch exit by exit.
 
     ``thresholds`` [B, exits] are those by which tokens leave; None lets every token come to every
-    exit. Exits which no token comes to are left out.
+    exit. Exits to which no token comes that is judged there are left out, and so are the sequences
+    in which none does.
     """
     device = next(judge.parameters()).device
     there = batch.valid.clone() if judge.recurrent else batch.judged.clone()
     for exit in range(len(judge.layers)):
-        order, lengths = _compact(there)
-        rows = torch.nonzero(lengths).squeeze(1)
+        rows = (there & batch.judged).any(1).nonzero().squeeze(1)
         if not len(rows):
             return
-        order, kept = order[rows], lengths[rows]
+        order, lengths = _compact(there[rows])
         index = rows[:, None]
-        place = Placement([0] * len(rows), kept.tolist(), device=device)
+        place = Placement([0] * len(rows), lengths.tolist(), device=device)
         logits = judge.logits(exit, batch.hidden[exit][index, order].to(device), place)
-        real = torch.arange(order.shape[1]) < kept[:, None]
+        real = torch.arange(order.shape[1]) < lengths[:, None]
         judged = batch.judged[index, order] & real
         yield Visit(exit, logits[judged.to(device)], batch.ranks[exit][index, order][judged])
         if thresholds is not None:

@@ -32,7 +32,7 @@ class ExitRecipe:
     rate: float = 3e-3
     batch: int = 32
     match: bool = True
-    precision: float = 0.95
+    precision: float = 0.98
     translators: bool = False
     state: str = "recompute"
     seed: int = 0

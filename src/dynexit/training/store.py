@@ -21,6 +21,7 @@ from dynexit.errors import UserError
 from dynexit.files import atomic_path
 
 VALIDATION_SHARE = 5  # every fifth group is for validation
+_PADDING = 1.5  # the longest sequence of a batch over the shortest
 TRAINING, VALIDATION = "training", "validation"
 
 
@@ -158,7 +159,8 @@ def _grouped(
         stretch = sorted(order[begin : begin + 8 * size], key=lambda i: lengths[i])
         current: list[int] = []
         for i in stretch:  # ascending, so the newest is the longest
-            if current and (len(current) == size or (len(current) + 1) * lengths[i] > tokens):
+            full = len(current) == size or (len(current) + 1) * lengths[i] > tokens
+            if current and (full or lengths[i] > _PADDING * lengths[current[0]]):
                 groups.append(current)
                 current = []
             current.append(i)

@@ -47,7 +47,7 @@ def relabel(backbone: Backbone, store: Store, translators: Translators, work: Pa
         ranks = shard.ranks.clone()
         with torch.inference_mode():
             translated = [translators.apply(exit, h) for exit, h in enumerate(hidden)]
-            ranks[:, shard.judged] = ranks_of(backbone, translated, last)
+            ranks[:, shard.judged], _ = ranks_of(backbone, translated, last)
         write_ranks(work, index, ranks)
     return store.relabelled(work)
 
