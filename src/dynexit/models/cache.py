@@ -93,9 +93,12 @@ class Cache:
                 state.conv.copy_(saved[0])
                 state.ssm.copy_(saved[1])
 
-    def truncate(self, length: int) -> None:
-        """Forget keys and values at positions >= ``length`` (recurrent states are left alone)."""
+    def truncate(self, length: int, end: int | None = None) -> None:
+        """Forget keys and values at positions >= ``length`` (recurrent states are left alone).
+
+        ``end`` is where the written positions end, which spares clearing the rest (None: unknown).
+        """
         for state in self.states:
             if isinstance(state, AttentionState):
-                state.k[:, :, length:].zero_()
-                state.v[:, :, length:].zero_()
+                state.k[:, :, length:end].zero_()
+                state.v[:, :, length:end].zero_()

@@ -40,7 +40,8 @@ class GatedRmsNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
-        y = x.float() * F.silu(gate.float())
+        wide = torch.promote_types(gate.dtype, torch.float32)
+        y = x.to(wide) * F.silu(gate.to(wide))
         if self.groups == 1:
             return rms(y, self.weight, self.eps)
         *outer, size = y.shape
