@@ -42,7 +42,6 @@ def measure(
 ) -> Measurement:
     """Compare answers, question by question, with the full model's."""
     tokens = sum(len(a.generation.tokens) for a in early)
-    run = sum(t.exit_layer + t.catch_up for a in early for t in a.generation.tokens)
     cost = decoding_cost([a.generation for a in early], config, policy)
     seconds = sum(a.generation.seconds for a in early)
     full_seconds = sum(a.generation.seconds for a in full)
@@ -54,7 +53,7 @@ def measure(
         consistency=consistency(
             [a.generation.ids for a in full], [a.generation.ids for a in early]
         ),
-        layer_saving=1.0 - run / (tokens * config.depth) if tokens else 0.0,
+        layer_saving=cost.layer_saving,
         flop_saving=cost.flop_saving,
         byte_saving=cost.byte_saving,
         speedup=full_seconds / seconds if seconds > 0 else 1.0,

@@ -54,7 +54,10 @@ class DecodingCost:
 
     @property
     def layer_saving(self) -> float:
-        """1 - layers run / the full model's; layers run to catch up count, checks don't."""
+        """1 - layers run until each token was known / the full model's.
+
+        What runs later, so that skipped state is exact, is in FLOPs and bytes.
+        """
         return 1.0 - self.layers / self.full_layers if self.full_layers else 0.0
 
     def __add__(self, other: DecodingCost) -> DecodingCost:
@@ -108,41 +111,37 @@ class _Pricing:
         ends = count * self._ends
         full = upto[:, self.depth].sum(0) + ends
         spent = upto[np.arange(count), exits].sum(0) + self._beside[exits].sum(0) + ends
-        layers = int(exits.sum())
         if self.limit is not None:
-            caught, pairs = self._caught_up(exits.tolist(), upto, self.limit)
-            spent, layers = spent + caught, layers + pairs
+            spent = spent + self._caught_up(exits.tolist(), upto, self.limit)
         return DecodingCost(
             flops=int(spent[0]),
             bytes=int(spent[1] + spent[2]),
-            layers=layers,
+            layers=int(exits.sum()),
             full_flops=int(full[0]),
             full_bytes=int(full[1] + full[2]),
             full_layers=count * self.depth,
         )
 
-    def _caught_up(self, exits: Sequence[int], upto: Costs, limit: int) -> tuple[Costs, int]:
-        """Cost of earlier tokens going along with a deeper one, and its tokens times layers.
+    def _caught_up(self, exits: Sequence[int], upto: Costs, limit: int) -> Costs:
+        """Cost of earlier tokens going along with a deeper one.
 
         The weights of a layer are read once for all of them, and so is its state; each token
         writes its own keys and values.
         """
-        total, pairs = np.zeros(3, dtype=np.int64), 0
+        total = np.zeros(3, dtype=np.int64)
         waiting: list[tuple[int, int]] = []  # tokens and the layer each has reached
         for token, layer in enumerate(exits):
             goal = layer
             if layer < self.depth and len(waiting) + 1 > limit:  # too many: all go to the end
                 goal = self.depth
                 total += upto[token, goal] - upto[token, layer]
-                pairs += goal - layer
             for earlier, reached in waiting:
                 if reached < goal:
                     total[0] += upto[earlier, goal, 0] - upto[earlier, reached, 0]
                     total[2] += self._layers.written[goal] - self._layers.written[reached]
-                    pairs += goal - reached
             waiting = [(earlier, max(reached, goal)) for earlier, reached in waiting]
             waiting = [*waiting, (token, layer)] if goal < self.depth else []
-        return total, pairs
+        return total
 
 
 class _LayerTable:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GeneratedToken:
-    """One token of an answer. ``layers_run`` counts all layers executed for it (those it ran to
-    its exit; with recompute, catching up of earlier tokens is in ``catch_up``: pairs of tokens and
-    layers). ``score`` is the judge's at the exit taken, None at full depth without a check."""
+    """One token of an answer. It was known after ``exit_layer`` layers; ``score`` is the judge's
+    at that exit, or at the last exit where none was taken, and None without a judge. ``catch_up``
+    counts layers run in its step for earlier tokens (recompute), as tokens times layers."""
 
     id: int
     text: str
@@ -43,11 +43,8 @@ class Generation:
 
     @property
     def layer_saving(self) -> float:
-        """1 - mean layers run / layers, with layers run to catch up counted as run."""
-        if not self.tokens:
-            return 0.0
-        run = sum(token.exit_layer + token.catch_up for token in self.tokens)
-        return 1.0 - run / (len(self.tokens) * self.layers)
+        """1 - mean layers run until a token was known / layers; see ``catch_up`` for the rest."""
+        return 1.0 - self.mean_exit_layer / self.layers
 
     @property
     def tokens_per_second(self) -> float:
