@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynexit.models import Backbone, Cache, load_backbone
-from dynexit.models.padding import Padding
+from dynexit.models import Backbone, Cache, Padding, load_backbone
 from models.zoo import FAMILIES, Checkpoint, make_checkpoint, random_ids
 
 LENGTH = 22

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dynexit.errors import UserError
 from dynexit.models import family_hybrids, family_ssm, family_transformers
 from dynexit.models.config import BackboneConfig
+from dynexit.models.config_check import check_config
 from dynexit.models.family_fields import Raw
 
 _READERS: dict[str, Callable[[Raw], BackboneConfig]] = {
@@ -41,7 +42,7 @@ def parse_config(raw: Raw) -> BackboneConfig:
             "use the checkpoint in bf16, fp16 or fp32"
         )
     try:
-        return _READERS[family](raw)
+        config = _READERS[family](raw)
     except KeyError as error:
         raise UserError(
             f"config.json: field {error.args[0]!r} is missing ({family}); fetch the file again"
@@ -50,3 +51,5 @@ def parse_config(raw: Raw) -> BackboneConfig:
         raise UserError(
             f"config.json: a field has an unusable value ({family}: {error}); fetch the file again"
         ) from None
+    check_config(config)
+    return config

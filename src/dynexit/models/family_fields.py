@@ -76,11 +76,6 @@ def read_attention(raw: Raw, **more: Any) -> AttentionConfig:
     if "rope" not in more:
         values["rope"] = read_rope(raw, head_dim)
     kv_heads = int(raw.get("num_key_value_heads") or heads)
-    if heads % kv_heads:
-        raise UserError(
-            f"config.json: num_attention_heads {heads} is no multiple of "
-            f"num_key_value_heads {kv_heads}; fetch the file again"
-        )
     return AttentionConfig(heads=heads, kv_heads=kv_heads, head_dim=head_dim, **(values | more))
 
 

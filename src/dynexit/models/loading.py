@@ -42,10 +42,10 @@ def load_model(
     directory = resolve_model(name)
     raw = read_json(directory / "config.json")
     generation = _optional(directory / "generation_config.json")
-    eos = generation.get("eos_token_id", raw.get("eos_token_id"))
-    eos_ids = tuple(eos) if isinstance(eos, list) else (() if eos is None else (int(eos),))
+    eos_ids = _eos_ids(generation.get("eos_token_id", raw.get("eos_token_id")), directory)
     backbone = load_backbone(directory, dtype, device)
-    return Model(name, directory, backbone, load_tokenizer(directory), eos_ids, generation)
+    tokenizer = load_tokenizer(directory)
+    return Model(name, directory, backbone, tokenizer, eos_ids, generation)
 
 
 def read_config(directory: Path) -> BackboneConfig:
@@ -103,6 +103,16 @@ def _assign(module: nn.Module, name: str, tensor: Tensor) -> None:
     for part in path:
         module = getattr(module, part)
     setattr(module, last, nn.Parameter(tensor, requires_grad=False))
+
+
+def _eos_ids(eos: object, directory: Path) -> tuple[int, ...]:
+    ids = [] if eos is None else eos if isinstance(eos, list) else [eos]
+    if not all(isinstance(token, int) for token in ids):
+        raise UserError(
+            f"{directory}: eos_token_id in generation_config.json or config.json is {eos!r}; "
+            "it must be a token id or a list of them"
+        )
+    return tuple(ids)
 
 
 def _optional(path: Path) -> dict[str, Any]:

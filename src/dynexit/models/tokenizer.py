@@ -10,6 +10,8 @@ import tokenizers
 
 from dynexit.errors import UserError
 
+_OTHER_FILES = ("tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
+
 
 class Tokenizer(Protocol):
     """What decoding needs of a tokenizer."""
@@ -47,9 +49,11 @@ class TransformersTokenizer:
 
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(directory))
-        except (OSError, ValueError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{directory}: no usable tokenizer here ({reason})") from None
+        except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"{directory}: no usable tokenizer here ({reason}); fetch its tokenizer.json"
+            ) from None
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text))
@@ -61,4 +65,8 @@ class TransformersTokenizer:
 def load_tokenizer(directory: Path) -> Tokenizer:
     """The tokenizer of a checkpoint directory."""
     path = directory / "tokenizer.json"
-    return FastTokenizer(path) if path.exists() else TransformersTokenizer(directory)
+    if path.exists():
+        return FastTokenizer(path)
+    if not any((directory / name).exists() for name in _OTHER_FILES):
+        raise UserError(f"{directory}: tokenizer.json is missing; fetch it with the checkpoint")
+    return TransformersTokenizer(directory)
