@@ -1,4 +1,4 @@
-"""A 7 B backbone on a small machine: random weights in the shape of Mistral 7B or Codestral Mamba 7B.
+"""A 7 B backbone on a small machine: random weights shaped as Mistral 7B or Codestral Mamba 7B.
 
     python benchmarks/seven_b.py --model mistral --work /tmp/seven-b
 

@@ -104,7 +104,9 @@ def test_facts_are_consistent() -> None:
     assert DATA.stat().st_size < 200_000
     for myth in myths():
         rivals = (*myth.false, *myth.held_out)
-        assert myth.false and len(set(rivals)) == len(rivals) and myth.truth not in rivals
+        assert myth.false
+        assert len(set(rivals)) == len(rivals)
+        assert myth.truth not in rivals
 
 
 def test_trivia_phrasings_are_disjoint() -> None:
@@ -137,7 +139,8 @@ def test_misconceptions_are_apart(training: list[Item], tests: dict[str, list[It
     answers = [item.turns[0] for item in tests[MISCONCEPTIONS]]
     assert not asked & {turn.question for turn in answers}
     for turn in answers:
-        assert turn.false_answers and turn.answer not in turn.false_answers
+        assert turn.false_answers
+        assert turn.answer not in turn.false_answers
     true = sum(item.level == 1 for item in tests[MISCONCEPTIONS]) / len(answers)
     assert 0.2 < true < 0.6
     for claims in misconceptions.CLAIMS.values():
@@ -177,7 +180,8 @@ def test_story_answers_come_from_the_story(
             full = turn.answer.endswith(".")
             assert _words(turn.answer) <= (known | extra | {"is", "in", "the"} if full else known)
             if not full:
-                assert turn.question.endswith("?") and len(turn.answer.split()) <= 6
+                assert turn.question.endswith("?")
+                assert len(turn.answer.split()) <= 6
 
 
 def test_stories_keep_pairs_for_the_test(
@@ -197,7 +201,8 @@ def test_story_levels() -> None:
     for level in (1, 2, 3, 4):
         for _ in range(50):
             item = story_item(rng, level)
-            assert item.level == level and 3 <= len(item.turns) <= 6
+            assert item.level == level
+            assert 3 <= len(item.turns) <= 6
             questions = " ".join(turn.question for turn in item.turns)
             refers = re.search(r"\b(he|she|his|her|it|about)\b|And \w", questions)
             assert (refers is not None) == (level == 4)
@@ -219,7 +224,8 @@ def test_tokenizer(tokenizer_dir: Path, training: list[Item], tests: dict[str, l
     assert tokenizer.get_vocab_size() <= 4096
     text = "Answer: Paris\n\n 79 Łódź 日本"
     ids = tokenizer.encode(text).ids
-    assert ids == loaded(text)["input_ids"] and ids[0] == 1
+    assert ids == loaded(text)["input_ids"]
+    assert ids[0] == 1
     assert tokenizer.decode(ids) == text
     assert tokenizer.encode(" Paris\n").tokens == ["<s>", "ĠParis", "Ċ"]
     for item in [*training[:500], *(item for items in tests.values() for item in items)]:

@@ -1,4 +1,4 @@
-"""The decision to leave: which layers, which judge, which thresholds, and what of skipped layers."""
+"""The decision to leave: which layers, judge and thresholds, and what of skipped layers."""
 
 from __future__ import annotations
 

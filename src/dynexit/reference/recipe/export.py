@@ -19,11 +19,12 @@ def export(backbone: Backbone, model: str, tokenizer: Path, out: Path) -> None:
     parameters = dict(backbone.named_parameters())
     names = sources(backbone.config, iter(parameters))
     tensors = {
-        names[n].names[0]: p.detach().to(torch.bfloat16).contiguous()
-        for n, p in parameters.items()
+        names[n].names[0]: p.detach().to(torch.bfloat16).contiguous() for n, p in parameters.items()
     }
     with atomic_directory(out) as directory:
-        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        weights = directory / "model.safetensors"
+        save_file(tensors, weights, metadata={"format": "pt"})
+        weights.chmod(0o644)  # safetensors writes for the owner alone
         write_json(directory / "config.json", CONFIGS[model](backbone.config.vocab))
         settings = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
         write_json(directory / "generation_config.json", settings)

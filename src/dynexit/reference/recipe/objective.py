@@ -53,7 +53,7 @@ def answers_right(backbone: Backbone, batch: Batch) -> tuple[int, int]:
         right = backbone(batch.ids).argmax(-1) == batch.following
     begins = batch.target & ~F.pad(batch.target[:, :-1], (1, 0))
     number = begins.cumsum(1) * batch.target + batch.target.shape[1] * batch.row_index
-    wrong = number[batch.target & ~right].unique()
+    wrong = torch.unique(number[batch.target & ~right])
     answered = int(begins.sum())
     return answered - len(wrong), answered
 

@@ -50,40 +50,67 @@ def train(recipe: Recipe, tokenizer: Path, state_file: Path) -> Backbone:
     backbone = Backbone(parse_config(CONFIGS[recipe.model](padded_vocabulary(encoder))))
     _initialise(backbone)
     optimizers = _optimizers(backbone, recipe)
-    step = _resume(backbone, optimizers, state_file)
+    done = _resume(backbone, optimizers, state_file)
     backbone.train()
     if recipe.compiled:
         for block in backbone.blocks():
             block.compile()
-    clock, mean = time.monotonic(), 0.0
-    while step < recipe.steps:
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * _rate_share(step, recipe)
-        shares = TOKEN_SHARES if step < recipe.stories_from else STORY_SHARES
-        seed = recipe.seed * 10_000_000 + step
-        batch = training_batch(encoder, seed, recipe.rows, recipe.width, shares)
-        cooling = step >= recipe.steps * (1 - recipe.cooldown)
-        rng = random.Random(f"{recipe.seed}-{step}")
-        loss = loss_of(backbone, batch, rng, dropout=not cooling)
-        loss.backward()
-        nn.utils.clip_grad_norm_(backbone.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        step += 1
-        mean += float(loss.detach())
-        if step % 20 == 0:
-            speed = 20 * recipe.rows * recipe.width / (time.monotonic() - clock)
-            print(f"{recipe.model} step {step}/{recipe.steps} loss {mean / 20:.3f} "
-                  f"{speed:.0f} tokens/s", file=sys.stderr, flush=True)
-            clock, mean = time.monotonic(), 0.0
-        if step % recipe.save_every == 0 or step == recipe.steps:
-            _save(backbone, optimizers, step, state_file)
-        if step % recipe.report_every == 0 or step == recipe.steps:
-            print(_report(backbone, encoder, recipe), file=sys.stderr, flush=True)
-            clock = time.monotonic()
+    log = _Log(recipe)
+    for step in range(done, recipe.steps):
+        loss = _step(backbone, optimizers, encoder, recipe, step)
+        log.add(step + 1, loss)
+        if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
+            _save(backbone, optimizers, step + 1, state_file)
+        if (step + 1) % recipe.report_every == 0 or step + 1 == recipe.steps:
+            log.say(_report(backbone, encoder, recipe))
     return backbone.eval()
+
+
+def _step(
+    backbone: Backbone,
+    optimizers: list[torch.optim.Optimizer],
+    encoder: Encoder,
+    recipe: Recipe,
+    step: int,
+) -> float:
+    """One update; everything random in it follows from the recipe's seed and ``step``."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * _rate_share(step, recipe)
+    shares = TOKEN_SHARES if step < recipe.stories_from else STORY_SHARES
+    seed = recipe.seed * 10_000_000 + step
+    batch = training_batch(encoder, seed, recipe.rows, recipe.width, shares)
+    cooling = step >= recipe.steps * (1 - recipe.cooldown)
+    loss = loss_of(backbone, batch, random.Random(f"{recipe.seed}-{step}"), dropout=not cooling)
+    torch.autograd.backward(loss)
+    nn.utils.clip_grad_norm_(backbone.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    return float(loss.detach())
+
+
+class _Log:
+    """Progress on standard error: mean loss and speed of every 20 steps."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._losses: list[float] = []
+        self._clock = time.monotonic()
+
+    def add(self, step: int, loss: float) -> None:
+        self._losses.append(loss)
+        if step % 20:
+            return
+        recipe, count = self._recipe, len(self._losses)
+        speed = count * recipe.rows * recipe.width / (time.monotonic() - self._clock)
+        mean = sum(self._losses) / count
+        self.say(f"step {step}/{recipe.steps} loss {mean:.3f} {speed:.0f} tokens/s")
+        self._losses = []
+
+    def say(self, line: str) -> None:
+        print(f"{self._recipe.model} {line}", file=sys.stderr, flush=True)
+        self._clock = time.monotonic()
 
 
 def padded_vocabulary(encoder: Encoder) -> int:
@@ -129,12 +156,10 @@ def _report(backbone: Backbone, encoder: Encoder, recipe: Recipe) -> str:
             right, answered = answers_right(backbone, batch)
             parts.append(f"{task} {right / answered:.3f}")
     backbone.train()
-    return f"{recipe.model} exact answers: " + ", ".join(parts)
+    return "exact answers: " + ", ".join(parts)
 
 
-def _state(
-    backbone: Backbone, optimizers: list[torch.optim.Optimizer]
-) -> dict[str, Tensor]:
+def _state(backbone: Backbone, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
     tensors = {f"model.{n}": p.detach() for n, p in backbone.named_parameters()}
     for number, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
