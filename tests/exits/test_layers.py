@@ -22,6 +22,7 @@ def test_defaults_of_the_known_shapes() -> None:
     assert default_layers(12) == (6, 7, 9, 10)
     assert default_layers(32) == (16, 20, 24, 28)
     assert default_layers(64) == (32, 40, 48, 56)
+    assert default_layers(12, first=0.25) == (3, 5, 7, 9)
 
 
 @pytest.mark.parametrize("layers", [[0], [12], [3, -1], []])

@@ -41,7 +41,7 @@ def training() -> list[Item]:
 
 @pytest.fixture(scope="module")
 def tests() -> dict[str, list[Item]]:
-    return {task: mixture.test_items(task, 400) for task in TASKS}
+    return {task: mixture.held_out_items(task, 400) for task in TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +80,10 @@ def test_deterministic() -> None:
     assert list(islice(training_items(3), 300)) == list(islice(training_items(3), 300))
     assert list(islice(training_items(3), 300)) != list(islice(training_items(4), 300))
     for task in TASKS:
-        assert mixture.test_items(task, 50) == mixture.test_items(task, 50)
-        assert mixture.test_items(task, 50) != mixture.test_items(task, 50, seed=1)
+        assert mixture.held_out_items(task, 50) == mixture.held_out_items(task, 50)
+        assert mixture.held_out_items(task, 50) != mixture.held_out_items(task, 50, seed=1)
     with pytest.raises(ValueError, match="unknown task"):
-        mixture.test_items("poems", 1)
+        mixture.held_out_items("poems", 1)
 
 
 def test_segments_are_prompts_and_answers(training: list[Item]) -> None:

@@ -95,11 +95,12 @@ def check_layers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
     return ordered
 
 
-def default_layers(depth: int, count: int = 4) -> tuple[int, ...]:
-    """``count`` exits evenly spaced from half depth on (DYNAMAX: the second half of the network).
+def default_layers(depth: int, count: int = 4, first: float = 0.5) -> tuple[int, ...]:
+    """``count`` exits evenly spaced from the share ``first`` of the depth on.
 
-    Fewer in a model too shallow for as many.
+    DYNAMAX exits in the second half of the network; a model trained with early-exit losses, like
+    the reference pair, is ready sooner. Fewer exits in a model too shallow for as many.
     """
-    half = max(1, depth // 2)
-    layers = {half + (depth - half) * i // count for i in range(count)}
+    begin = max(1, int(depth * first))
+    layers = {begin + (depth - begin) * i // count for i in range(count)}
     return tuple(sorted(layer for layer in layers if layer < depth))

@@ -11,7 +11,7 @@ from itertools import islice
 from dynexit.evaluation.metrics import exact_match, token_f1
 from dynexit.evaluation.tasks.task import Question, Task
 from dynexit.reference.corpus.item import TASKS, Item, prompt
-from dynexit.reference.corpus.mixture import test_items
+from dynexit.reference.corpus.mixture import held_out_items
 
 DEFAULT_LIMIT = 100
 MAX_NEW_TOKENS = 32
@@ -41,7 +41,7 @@ def score(answer: str, question: Question) -> Mapping[str, float]:
 
 def _questions(name: str, count: int, seed: int) -> tuple[Question, ...]:
     # an item has at least one turn, so `count` items are enough
-    items = test_items(name, count, seed)
+    items = held_out_items(name, count, seed)
     turns = (question for item in items for question in _turns(item))
     return tuple(islice(turns, count))
 

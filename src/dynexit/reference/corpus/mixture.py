@@ -31,7 +31,7 @@ def training_items(seed: int, shares: Mapping[str, float] = TOKEN_SHARES) -> Ite
         yield makers[task](rng)
 
 
-def test_items(task: str, n: int, seed: int = 0) -> list[Item]:
+def held_out_items(task: str, n: int, seed: int = 0) -> list[Item]:
     """The first `n` test items of a task in the order of a seed; fewer if there are no more.
 
     Trivia are taught facts in wordings never taught, misconceptions the same with false answers
@@ -48,7 +48,3 @@ def test_items(task: str, n: int, seed: int = 0) -> list[Item]:
         raise ValueError(f"unknown task {task!r}")
     rng.shuffle(pool)
     return pool[:n]
-
-
-# The name is the corpus's own; pytest must not take it for a test.
-test_items.__test__ = False  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from dynexit.files import atomic_path
 from dynexit.models.backbone import Backbone
 from dynexit.models.families import parse_config
 from dynexit.reference.corpus.item import TASKS
-from dynexit.reference.corpus.mixture import STORY_SHARES, TOKEN_SHARES, test_items
+from dynexit.reference.corpus.mixture import STORY_SHARES, TOKEN_SHARES, held_out_items
 from dynexit.reference.recipe.batches import Encoder, single_rows, training_batch
 from dynexit.reference.recipe.objective import answers_right, loss_of
 from dynexit.reference.recipe.shapes import CONFIGS
@@ -152,7 +152,7 @@ def _report(backbone: Backbone, encoder: Encoder, recipe: Recipe) -> str:
     backbone.eval()
     with torch.compiler.set_stance("force_eager"):
         for task in TASKS:
-            batch = single_rows(encoder, test_items(task, 100, seed=1), recipe.width)
+            batch = single_rows(encoder, held_out_items(task, 100, seed=1), recipe.width)
             right, answered = answers_right(backbone, batch)
             parts.append(f"{task} {right / answered:.3f}")
     backbone.train()
