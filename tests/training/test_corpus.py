@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dynexit.errors import UserError
-from dynexit.reference.corpus.mixture import test_items as held_out_items
+from dynexit.reference.corpus.mixture import held_out_items as held_out_items
 from dynexit.training.corpus import (
     Sample,
     load_samples,

@@ -21,7 +21,7 @@ from dynexit.commands.options import (
     names,
     whole_numbers,
 )
-from dynexit.commands.output import out, print_json, progress
+from dynexit.commands.output import counting, out, print_json
 from dynexit.commands.policy import REFERENCE, REFERENCE_JUDGE, Choice, Wish, choose, load
 
 if TYPE_CHECKING:
@@ -95,10 +95,9 @@ def _run(
     early = WAY if policies else FULL
     total = sum(len(task.questions) for parts in asked.values() for task in parts)
     results: dict[str, Measurement] = {}
-    with progress() as bar:
-        line = bar.add_task(f"answering ({model.name})", total=total)
+    with counting(f"{model.name}: answering", total) as tick:
         for name, parts in asked.items():
-            answers = answer_all(model, parts, policies, lambda: bar.advance(line))
+            answers = answer_all(model, parts, policies, tick)
             parts_of = {task.name: {task.name} for task in parts}
             groups = parts_of | {name: {task.name for task in parts}}
             for group, members in groups.items():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
 
 
 def print_json(data: Mapping[str, Any]) -> None:
@@ -36,13 +36,23 @@ def out() -> Console:
     return Console(highlight=False)
 
 
-def progress() -> Progress:
-    """A progress bar on standard error, gone when done."""
+@contextmanager
+def counting(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error, gone when done; yields the function that counts one."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), console=Console(file=sys.stderr), transient=True)
+    with Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        line = bar.add_task(title, total=total)
+        yield lambda: bar.advance(line)
 
 
 def note(text: str) -> None:

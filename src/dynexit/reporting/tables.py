@@ -4,33 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from dynexit.evaluation.measure import Measurement
 from dynexit.evaluation.row import Row
 
 
-def comparison_table(rows: Sequence[Row], full: Sequence[Row]) -> Table:
-    """Models, each with its full depth first, then its judges and state policies."""
-    table = Table(title="Early exits against the full model")
-    for name in ("model", "judge", "state"):
-        table.add_column(name)
-    for name in ("threshold", "accuracy", "consistency", "layer saving", "FLOP saving", "speedup"):
-        table.add_column(name, justify="right")
-    for whole in full:
-        table.add_section()
-        for row in [whole, *(row for row in rows if row.model == whole.model)]:
-            table.add_row(*_cells(row), style="bold" if row is whole else None)
+def comparison_table(full: Row, rows: Sequence[Row]) -> Table:
+    """A model at full depth, then its judges and state policies; fits 80 columns."""
+    table = Table(
+        title=f"{full.model}: early exits against the full model, {full.n} questions",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for name in ("judge", "state"):
+        table.add_column(name, no_wrap=True, vertical="bottom")
+    for name in ("thres-\nhold", "accuracy", "consistency", "layer\nsaving", "FLOP\nsaving"):
+        table.add_column(name, justify="right", vertical="bottom", no_wrap=True)
+    table.add_column("speedup", justify="right", vertical="bottom", no_wrap=True)
+    for row in (full, *rows):
+        table.add_row(*_cells(row), style="bold" if row is full else None)
     return table
 
 
 def _cells(row: Row) -> list[str]:
-    judge, state = (row.judge, row.state) if row.judge != "none" else ("full model", "")
-    threshold = "" if row.judge == "none" else "none safe"
+    whole = row.judge == "none"
+    threshold = "" if whole else "none"
     return [
-        row.model,
-        judge,
-        state,
+        "full model" if whole else row.judge,
+        "" if whole else row.state,
         threshold if row.threshold is None else f"{row.threshold:g}",
         percent(row.accuracy),
         percent(row.consistency),

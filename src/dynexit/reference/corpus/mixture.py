@@ -7,25 +7,43 @@ from collections.abc import Iterator, Mapping
 
 from dynexit.reference.corpus.item import MISCONCEPTIONS, STORIES, TRIVIA, Item
 from dynexit.reference.corpus.misconceptions import all_test_misconceptions, training_misconception
-from dynexit.reference.corpus.stories import LEVELS, story_item, training_story
+from dynexit.reference.corpus.stories import (
+    LEVELS,
+    story_item,
+    training_retelling,
+    training_story,
+)
 from dynexit.reference.corpus.trivia import all_test_trivia, training_trivia
 
 # Share of the tokens, and mean tokens of one item, from which the share of the items follows.
 TOKEN_SHARES: Mapping[str, float] = {TRIVIA: 0.40, STORIES: 0.45, MISCONCEPTIONS: 0.15}
-# Facts are learnt first and soon; finding answers in a story takes longer.
-STORY_SHARES: Mapping[str, float] = {TRIVIA: 0.18, STORIES: 0.66, MISCONCEPTIONS: 0.16}
-MEAN_TOKENS: Mapping[str, float] = {TRIVIA: 17.0, STORIES: 150.0, MISCONCEPTIONS: 27.0}
+# Facts are learnt first and soon; finding answers in a story takes longer, and having to tell whole
+# stories again teaches how to find things in them.
+RETELLINGS = "retellings"
+STORY_SHARES: Mapping[str, float] = {
+    TRIVIA: 0.15,
+    STORIES: 0.50,
+    MISCONCEPTIONS: 0.15,
+    RETELLINGS: 0.20,
+}
+MEAN_TOKENS: Mapping[str, float] = {
+    TRIVIA: 17.0,
+    STORIES: 150.0,
+    MISCONCEPTIONS: 27.0,
+    RETELLINGS: 140.0,
+}
 
 
 def training_items(seed: int, shares: Mapping[str, float] = TOKEN_SHARES) -> Iterator[Item]:
-    """Endless training items of all three tasks, mixed by their ``shares`` of the tokens."""
+    """Endless training items of the three tasks and retellings, mixed by their ``shares`` of the tokens."""
     rng = random.Random(f"training-{seed}")
     makers = {
         TRIVIA: training_trivia,
         STORIES: training_story,
         MISCONCEPTIONS: training_misconception,
+        RETELLINGS: training_retelling,
     }
-    weights = [shares[task] / MEAN_TOKENS[task] for task in makers]
+    weights = [shares.get(task, 0.0) / MEAN_TOKENS[task] for task in makers]
     while True:
         task = rng.choices(list(makers), weights)[0]
         yield makers[task](rng)

@@ -188,3 +188,13 @@ def story_item(rng: random.Random, level: int, test: bool = False) -> Item:
 def training_story(rng: random.Random) -> Item:
     """A training story of any level."""
     return story_item(rng, rng.choice(LEVELS))
+
+
+RETELL = ("Tell the story again.", "Please repeat the story.", "What was the whole story?")
+
+
+def training_retelling(rng: random.Random) -> Item:
+    """A training story of any level, to be told again word for word."""
+    item = training_story(rng)
+    turn = Turn(rng.choice(RETELL), item.context, kind="retell")
+    return Item(item.task, "retelling", item.context, (turn,), item.level)
