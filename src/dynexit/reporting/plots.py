@@ -43,7 +43,7 @@ def accuracy_vs_flops(
 
     figure = Figure(figsize=(5.2 * len(full), 4.6), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(full), squeeze=False, sharey=True)[0]
+    axes = figure.subplots(1, len(full), squeeze=False, sharex=True, sharey=True)[0]
     for panel, whole in zip(axes, full, strict=True):
         _panel(panel, [row for row in rows if row.model == whole.model], whole)
     axes[0].set_ylabel("accuracy (exact match)")
@@ -54,6 +54,8 @@ def accuracy_vs_flops(
 
 
 def _panel(axes: Axes, rows: Sequence[Row], full: Row) -> None:
+    from matplotlib.ticker import PercentFormatter
+
     for row in rows:
         axes.scatter(
             1.0 - row.flop_saving,
@@ -67,7 +69,8 @@ def _panel(axes: Axes, rows: Sequence[Row], full: Row) -> None:
         )
     axes.scatter(1.0, full.accuracy, s=230, marker="*", color="black", zorder=3)
     axes.axhline(full.accuracy, color="black", linewidth=0.8, linestyle=":", alpha=0.5)
-    axes.set_title(full.model)
+    axes.set_title(full.model.removeprefix("reference:"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel("FLOPs a token, relative to the full model")
     axes.grid(alpha=0.25)
     axes.margins(0.12)

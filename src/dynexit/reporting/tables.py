@@ -17,7 +17,7 @@ def comparison_table(full: Row, rows: Sequence[Row]) -> Table:
         title=f"{full.model}: early exits against the full model, {full.n} questions",
         title_justify="left",
         box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
         pad_edge=False,
     )
     for name in ("judge", "state"):
