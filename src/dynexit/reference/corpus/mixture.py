@@ -35,7 +35,7 @@ MEAN_TOKENS: Mapping[str, float] = {
 
 
 def training_items(seed: int, shares: Mapping[str, float] = TOKEN_SHARES) -> Iterator[Item]:
-    """Endless training items of the three tasks and retellings, mixed by their ``shares`` of the tokens."""
+    """Endless training items, mixed by the ``shares`` of their tasks in the tokens."""
     rng = random.Random(f"training-{seed}")
     makers = {
         TRIVIA: training_trivia,
