@@ -50,10 +50,6 @@ class Commands(TyperGroup):
     ) -> int:
         try:
             result = super().main(args, name, complete, standalone_mode=False, **extra)
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader of our output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         except Exception as error:
             if debug:
                 traceback.print_exc()
@@ -65,7 +61,12 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:  # the reader of our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit from None
         except KeyboardInterrupt:
             print(
                 "\ndynexit: stopped; files already at their place are whole. "

@@ -33,7 +33,11 @@ def out() -> Console:
     """The console people read results on."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1; see the command's own handling
+
+    return Output(highlight=False)
 
 
 @contextmanager
