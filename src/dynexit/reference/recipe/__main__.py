@@ -18,8 +18,8 @@ from dynexit.reference.recipe.export import export
 from dynexit.reference.recipe.train import Recipe, train
 
 RECIPES = {
-    "mistral": Recipe("mistral", steps=2400, stories_from=700),
-    "mamba2": Recipe("mamba2", steps=3200, stories_from=1000, rows=8, compiled=True),
+    "mistral": Recipe("mistral", steps=2900, stories_from=700),
+    "mamba2": Recipe("mamba2", steps=2800, stories_from=1000, rows=8, compiled=True),
 }
 
 
