@@ -18,8 +18,19 @@ from dynexit.reference.recipe.export import export
 from dynexit.reference.recipe.train import Recipe, train
 
 RECIPES = {
-    "mistral": Recipe("mistral", steps=2900, stories_from=700),
-    "mamba2": Recipe("mamba2", steps=2800, stories_from=1000, rows=8, compiled=True),
+    "mistral": Recipe(
+        "mistral", steps=2900, stories_from=700, drills_from=1700, drills_until=2300, drills=2
+    ),
+    "mamba2": Recipe(
+        "mamba2",
+        steps=2800,
+        stories_from=1000,
+        drills_from=1400,
+        drills_until=2100,
+        drills=1,
+        rows=8,
+        compiled=True,
+    ),
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -52,13 +54,32 @@ class Encoder:
 
 
 def training_batch(
-    encoder: Encoder, seed: int, rows: int, width: int, shares: Mapping[str, float]
+    encoder: Encoder,
+    seed: int,
+    rows: int,
+    width: int,
+    shares: Mapping[str, float],
+    drills: int = 0,
 ) -> Batch:
     """The batch of a seed: the same whenever asked for, so a resumed run sees the same data.
 
-    ``shares`` are those of the three tasks in the tokens.
+    ``shares`` are those of the three tasks in the tokens; ``drills`` of the rows are repetitions.
     """
-    return pack(_rows(encoder, training_items(seed, shares), width + 1), rows, width)
+    source = chain(
+        islice(repetitions(seed, encoder.vocabulary, width + 1), drills),
+        _rows(encoder, training_items(seed, shares), width + 1),
+    )
+    return pack(source, rows, width)
+
+
+def repetitions(seed: int, vocabulary: int, width: int) -> Iterator[tuple[list[int], list[bool]]]:
+    """Rows of random tokens that repeat with a period of 4 to 48, to be foretold from the second
+    time on. Nothing but looking back helps there, and to find things in a story is to look back."""
+    rng = random.Random(f"repetitions-{seed}")
+    while True:
+        period = rng.randint(4, 48)
+        unit = [rng.randrange(EOS + 1, vocabulary) for _ in range(period)]
+        yield (unit * width)[:width], [i >= period for i in range(width)]
 
 
 def pack(source: Iterator[tuple[list[int], list[bool]]], rows: int, width: int) -> Batch:

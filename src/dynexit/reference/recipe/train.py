@@ -27,11 +27,15 @@ from dynexit.reference.recipe.shapes import CONFIGS
 class Recipe:
     """How one model is trained. The learning rate rises over ``warmup`` steps, stays, and falls
     to zero over the last ``cooldown`` share of ``steps``. From step ``stories_from`` on stories are
-    most of the text."""
+    most of the text, and from ``drills_from`` to ``drills_until`` that many rows are ``drills``
+    in looking back."""
 
     model: str
     steps: int
     stories_from: int
+    drills_from: int
+    drills_until: int
+    drills: int
     rows: int = 16
     width: int = 256
     rate: float = 3e-3
@@ -79,7 +83,8 @@ def _step(
             group["lr"] = group["peak"] * _rate_share(step, recipe)
     shares = TOKEN_SHARES if step < recipe.stories_from else STORY_SHARES
     seed = recipe.seed * 10_000_000 + step
-    batch = training_batch(encoder, seed, recipe.rows, recipe.width, shares)
+    drills = recipe.drills if recipe.drills_from <= step < recipe.drills_until else 0
+    batch = training_batch(encoder, seed, recipe.rows, recipe.width, shares, drills)
     cooling = step >= recipe.steps * (1 - recipe.cooldown)
     loss = loss_of(backbone, batch, random.Random(f"{recipe.seed}-{step}"), dropout=not cooling)
     torch.autograd.backward(loss)
