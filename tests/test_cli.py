@@ -453,3 +453,18 @@ def test_reference_models_are_evaluated_with_the_mamba_judge(reference: str) -> 
     found = answer("eval", f"reference:{reference}", "--limit", "2")
     assert found["judge"] == "mamba"
     assert found["tasks"]["reference"]["n"] == 6
+
+
+@pytest.mark.slow
+def test_demo(tmp_path: Path) -> None:
+    found = answer("demo", "--out", str(tmp_path / "demo"))
+    columns = ("model", "judge", "state", "accuracy", "consistency", "layer_saving")
+    for row in found["rows"]:
+        assert {*columns, "flop_saving", "speedup", "threshold", "n"} == set(row)
+    ways = {(row["model"], row["judge"], row["state"]) for row in found["rows"]}
+    for name, states in {"mistral": ("copy",), "mamba2": ("freeze",)}.items():
+        for state in (*states, "propagate", "recompute"):
+            assert (f"reference:{name}", "mamba", state) in ways
+        for judge in ("linear", "ffn", "margin", "entropy", "saturation", "patience"):
+            assert (f"reference:{name}", judge, "recompute") in ways
+    assert (tmp_path / "demo" / "accuracy_vs_flops.png").read_bytes().startswith(b"\x89PNG")

@@ -155,10 +155,12 @@ def _of_set(model: Model, exits: ExitSet, wish: Wish) -> Choice:
 
 
 def _untrained(model: Model, kind: str, wish: Wish) -> Choice:
+    from dynexit.evaluation.demo import FIRST_EXIT
     from dynexit.exits.judge import check_layers, default_layers
 
     depth = model.backbone.depth
-    layers = default_layers(depth) if wish.layers is None else check_layers(wish.layers, depth)
+    first = FIRST_EXIT if model.name.startswith(REFERENCE) else 0.5
+    layers = check_layers(wish.layers or default_layers(depth, first=first), depth)
     threshold = UNTRAINED_THRESHOLD if wish.threshold is None else wish.threshold
     return _choice(model, kind, layers, threshold, wish.state, shown=threshold)
 

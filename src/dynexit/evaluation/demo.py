@@ -18,7 +18,7 @@ from dynexit.evaluation.tasks import Task
 from dynexit.evaluation.tasks.reference import reference_tasks
 from dynexit.evaluation.thresholds import smallest_consistent
 from dynexit.exits.exit_set import load_exit_set
-from dynexit.exits.judge import Judge
+from dynexit.exits.judge import Judge, default_layers
 from dynexit.exits.judges import JUDGES, TRAINED_JUDGES, build_judge
 from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.skipped import NAMES, skipped_state
@@ -28,6 +28,7 @@ from dynexit.training import ExitRecipe, collect_store, fit_exits
 
 EXACT = "recompute"
 MAIN_JUDGE = "mamba"
+FIRST_EXIT = 0.25  # of the depth: the reference models are trained to be read from there on
 # Opens a count of steps with a title, and gives the function that counts one.
 Counting = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
@@ -37,10 +38,10 @@ class DemoRecipe:
     """How much is done. ``validation`` and ``questions`` are numbers of questions of each task;
     ``target`` is the consistency that a threshold must reach on the validation questions."""
 
-    validation: int = 25
-    questions: int = 25
+    validation: int = 35
+    questions: int = 30
     target: float = 0.97
-    training: ExitRecipe = field(default_factory=lambda: ExitRecipe(prompts=400, epochs=8))
+    training: ExitRecipe = field(default_factory=lambda: ExitRecipe(prompts=600, epochs=8))
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,13 @@ def _applies(name: str, config: BackboneConfig) -> bool:
 
 def _judges(model: Model, training: ExitRecipe, exits: Path, work: Path) -> list[Judge]:
     """The trained judges, fitted now on one collection, and those that need no training."""
+    layers = default_layers(model.backbone.depth, first=FIRST_EXIT)
+    training = replace(training, layers=layers)
     store = collect_store(model, training, work)
     judges: list[Judge] = []
     for kind in TRAINED_JUDGES:
         fit_exits(model, store, replace(training, judge=kind), exits / kind, work)
         judges.append(load_exit_set(exits / kind, model.backbone).judge)
-    layers = training.exits(model.backbone.depth)
     untrained = [kind for kind in JUDGES if kind not in (*TRAINED_JUDGES, "fixed")]
     hidden, device = model.backbone.config.hidden, model.backbone.device
     return judges + [build_judge(kind, layers, hidden, device) for kind in untrained]

@@ -8,7 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 # Scores of different judges crowd at different places below 1; the grid is dense there.
-GRID = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
+GRID = (
+    0.2,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.85,
+    0.9,
+    0.93,
+    0.95,
+    0.97,
+    0.98,
+    0.99,
+    0.995,
+    0.998,
+    0.999,
+    0.9999,
+)
 
 
 def smallest_consistent(
@@ -17,7 +35,7 @@ def smallest_consistent(
     """The smallest threshold of ``grid`` whose consistency is at least ``target``, or None.
 
     Consistency is taken to grow with the threshold, so the grid is searched by halving: a grid of
-    16 asks ``consistency_at`` (which decodes) for 4 or 5 thresholds.
+    17 asks ``consistency_at`` (which decodes) for 4 or 5 thresholds.
     """
     low, high = 0, len(grid)  # every threshold below `low` failed, all from `high` on passed
     while low < high:
