@@ -19,14 +19,14 @@ from dynexit.reference.recipe.train import Recipe, train
 
 RECIPES = {
     "mistral": Recipe(
-        "mistral", steps=2900, stories_from=700, drills_from=1700, drills_until=2300, drills=2
+        "mistral", steps=3200, stories_from=700, drills_from=1700, drills_until=2400, drills=2
     ),
     "mamba2": Recipe(
         "mamba2",
-        steps=2800,
+        steps=3200,
         stories_from=1000,
         drills_from=1400,
-        drills_until=2100,
+        drills_until=2400,
         drills=1,
         rows=8,
         compiled=True,

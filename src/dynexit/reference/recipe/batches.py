@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dynexit.reference.corpus.item import Item, segments
 from dynexit.reference.corpus.mixture import training_items
+from dynexit.reference.corpus.stories import training_story
 
 BOS, EOS = 1, 2
 
@@ -66,20 +67,21 @@ def training_batch(
     ``shares`` are those of the three tasks in the tokens; ``drills`` of the rows are repetitions.
     """
     source = chain(
-        islice(repetitions(seed, encoder.vocabulary, width + 1), drills),
+        islice(repetitions(encoder, seed, width + 1), drills),
         _rows(encoder, training_items(seed, shares), width + 1),
     )
     return pack(source, rows, width)
 
 
-def repetitions(seed: int, vocabulary: int, width: int) -> Iterator[tuple[list[int], list[bool]]]:
-    """Rows of random tokens that repeat with a period of 4 to 48, to be foretold from the second
-    time on. Nothing but looking back helps there, and to find things in a story is to look back."""
+def repetitions(encoder: Encoder, seed: int, width: int) -> Iterator[tuple[list[int], list[bool]]]:
+    """Rows of a story's words in random order, again and again with a period of 4 to 32, to be
+    foretold from the second time on. Nothing but looking back helps there, and to find things in a
+    story is to look back."""
     rng = random.Random(f"repetitions-{seed}")
     while True:
-        period = rng.randint(4, 48)
-        unit = [rng.randrange(EOS + 1, vocabulary) for _ in range(period)]
-        yield (unit * width)[:width], [i >= period for i in range(width)]
+        words = sorted(set(encoder.encode(training_story(rng))[0]) - {BOS, EOS})
+        unit = rng.sample(words, min(rng.randint(4, 32), len(words)))
+        yield (unit * width)[:width], [i >= len(unit) for i in range(width)]
 
 
 def pack(source: Iterator[tuple[list[int], list[bool]]], rows: int, width: int) -> Batch:

@@ -40,7 +40,7 @@ class Recipe:
     width: int = 256
     rate: float = 3e-3
     warmup: int = 60
-    cooldown: float = 0.35
+    cooldown: float = 0.25
     seed: int = 0
     compiled: bool = False
     save_every: int = 100
