@@ -19,14 +19,23 @@ from dynexit.reference.recipe.train import Recipe, train
 
 RECIPES = {
     "mistral": Recipe(
-        "mistral", steps=3200, stories_from=700, drills_from=1700, drills_until=2400, drills=2
+        "mistral",
+        steps=3200,
+        stories_from=700,
+        stories_until=3200,
+        drills_from=1700,
+        drills_until=2800,
+        drills=2,
+        look_back_at=2400,
     ),
     "mamba2": Recipe(
         "mamba2",
-        steps=3200,
+        steps=2500,
+        cooldown=0.25,
         stories_from=1000,
+        stories_until=1800,
         drills_from=1400,
-        drills_until=2400,
+        drills_until=1800,
         drills=1,
         rows=8,
         compiled=True,

@@ -19,6 +19,7 @@ from dynexit.models.families import parse_config
 from dynexit.reference.corpus.item import TASKS
 from dynexit.reference.corpus.mixture import STORY_SHARES, TOKEN_SHARES, held_out_items
 from dynexit.reference.recipe.batches import Encoder, single_rows, training_batch
+from dynexit.reference.recipe.look_back import look_back_heads
 from dynexit.reference.recipe.objective import answers_right, loss_of
 from dynexit.reference.recipe.shapes import CONFIGS
 
@@ -26,21 +27,24 @@ from dynexit.reference.recipe.shapes import CONFIGS
 @dataclass(frozen=True)
 class Recipe:
     """How one model is trained. The learning rate rises over ``warmup`` steps, stays, and falls
-    to zero over the last ``cooldown`` share of ``steps``. From step ``stories_from`` on stories are
-    most of the text, and from ``drills_from`` to ``drills_until`` that many rows are ``drills``
-    in looking back."""
+    to zero over the last ``cooldown`` share of ``steps``. From step ``stories_from`` to
+    ``stories_until`` stories are most of the text, and from ``drills_from`` to ``drills_until``
+    that many rows are ``drills`` in looking back. At step ``look_back_at`` a transformer is given
+    heads that look back (see ``look_back.py``)."""
 
     model: str
     steps: int
     stories_from: int
+    stories_until: int
     drills_from: int
     drills_until: int
     drills: int
+    look_back_at: int | None = None
     rows: int = 16
     width: int = 256
     rate: float = 3e-3
     warmup: int = 60
-    cooldown: float = 0.25
+    cooldown: float = 0.15
     seed: int = 0
     compiled: bool = False
     save_every: int = 100
@@ -61,6 +65,8 @@ def train(recipe: Recipe, tokenizer: Path, state_file: Path) -> Backbone:
             block.compile()
     log = _Log(recipe)
     for step in range(done, recipe.steps):
+        if step == recipe.look_back_at:
+            look_back_heads(backbone, training_batch(encoder, 123456, 40, 256, STORY_SHARES, 6))
         loss = _step(backbone, optimizers, encoder, recipe, step)
         log.add(step + 1, loss)
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
@@ -81,7 +87,8 @@ def _step(
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * _rate_share(step, recipe)
-    shares = TOKEN_SHARES if step < recipe.stories_from else STORY_SHARES
+    tell = recipe.stories_from <= step < recipe.stories_until
+    shares = STORY_SHARES if tell else TOKEN_SHARES
     seed = recipe.seed * 10_000_000 + step
     drills = recipe.drills if recipe.drills_from <= step < recipe.drills_until else 0
     batch = training_batch(encoder, seed, recipe.rows, recipe.width, shares, drills)
