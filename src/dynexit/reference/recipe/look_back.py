@@ -1,11 +1,11 @@
 """Two attention heads that look back, written into a half-trained transformer.
 
-To find an answer in a story a transformer needs a pair of heads in different layers: one that brings
-to each token the one before it, and one that looks for the place where the present token stood
-before, and copies what followed (induction heads, Olsson et al. 2022). Such a pair forms late, all at
-once, and needs far more text than this recipe has. As mimetic initialisation does (Trockman and
-Kolter 2023), the pair is therefore written into the weights, by linear regression on the model's own
-hidden states, and training goes on from there.
+To find an answer in a story a transformer needs a pair of heads in different layers: one that
+brings to each token the one before it, and one that looks for the place where the present token
+stood before, and copies what followed (induction heads, Olsson et al. 2022). Such a pair forms
+late, all at once, and needs far more text than this recipe has. As mimetic initialisation does
+(Trockman and Kolter 2023), the pair is therefore written into the weights, by linear regression on
+the model's own hidden states, and training goes on from there.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class _View:
         used = embedding[torch.unique(self.batch.ids[self.real])]
         centre = used.mean(0)
         spread, axes = torch.linalg.eigh((used - centre).T @ (used - centre) / len(used))
-        return (embedding - centre) @ (axes[:, -size:] / spread[-size:].sqrt())
+        codes: Tensor = (embedding - centre) @ (axes[:, -size:] / spread[-size:].sqrt())
+        return codes
 
 
 @torch.no_grad()
@@ -145,4 +146,5 @@ def _regress(inputs: Tensor, outputs: Tensor) -> Tensor:
     """Ridge regression [outputs, inputs] from inputs [n, a] to outputs [n, b]."""
     gram = inputs.T @ inputs
     ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(gram))
-    return torch.linalg.solve(gram + ridge, inputs.T @ outputs).T
+    weights: Tensor = torch.linalg.solve(gram + ridge, inputs.T @ outputs).T
+    return weights
