@@ -15,17 +15,15 @@ from dynexit.reference.corpus.stories import (
 )
 from dynexit.reference.corpus.trivia import all_test_trivia, training_trivia
 
-# Share of the tokens, and mean tokens of one item, from which the share of the items follows.
-TOKEN_SHARES: Mapping[str, float] = {TRIVIA: 0.40, STORIES: 0.45, MISCONCEPTIONS: 0.15}
-# Facts are learnt first and soon; finding answers in a story takes longer, and having to tell whole
-# stories again teaches how to find things in them.
 RETELLINGS = "retellings"
-STORY_SHARES: Mapping[str, float] = {
-    TRIVIA: 0.15,
-    STORIES: 0.50,
-    MISCONCEPTIONS: 0.15,
-    RETELLINGS: 0.20,
+# Shares of the tokens by stage of training. Facts are learnt first and soon. Finding answers in a
+# story takes longer, and having to tell whole stories again teaches how to find things in them.
+MIXES: Mapping[str, Mapping[str, float]] = {
+    "facts": {TRIVIA: 0.40, STORIES: 0.45, MISCONCEPTIONS: 0.15},
+    "retelling": {TRIVIA: 0.15, STORIES: 0.50, MISCONCEPTIONS: 0.15, RETELLINGS: 0.20},
+    "stories": {TRIVIA: 0.12, STORIES: 0.70, MISCONCEPTIONS: 0.18},
 }
+# Mean tokens of one item, from which and the shares the number of items follows.
 MEAN_TOKENS: Mapping[str, float] = {
     TRIVIA: 17.0,
     STORIES: 150.0,
@@ -34,8 +32,8 @@ MEAN_TOKENS: Mapping[str, float] = {
 }
 
 
-def training_items(seed: int, shares: Mapping[str, float] = TOKEN_SHARES) -> Iterator[Item]:
-    """Endless training items, mixed by the ``shares`` of their tasks in the tokens."""
+def training_items(seed: int, mix: str = "facts") -> Iterator[Item]:
+    """Endless training items, mixed as one of ``MIXES``."""
     rng = random.Random(f"training-{seed}")
     makers = {
         TRIVIA: training_trivia,
@@ -43,7 +41,7 @@ def training_items(seed: int, shares: Mapping[str, float] = TOKEN_SHARES) -> Ite
         MISCONCEPTIONS: training_misconception,
         RETELLINGS: training_retelling,
     }
-    weights = [shares.get(task, 0.0) / MEAN_TOKENS[task] for task in makers]
+    weights = [MIXES[mix].get(task, 0.0) / MEAN_TOKENS[task] for task in makers]
     while True:
         task = rng.choices(list(makers), weights)[0]
         yield makers[task](rng)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -59,16 +59,16 @@ def training_batch(
     seed: int,
     rows: int,
     width: int,
-    shares: Mapping[str, float],
+    mix: str,
     drills: int = 0,
 ) -> Batch:
     """The batch of a seed: the same whenever asked for, so a resumed run sees the same data.
 
-    ``shares`` are those of the three tasks in the tokens; ``drills`` of the rows are repetitions.
+    ``mix`` names the mixture of items; ``drills`` of the rows are repetitions.
     """
     source = chain(
         islice(repetitions(encoder, seed, width + 1), drills),
-        _rows(encoder, training_items(seed, shares), width + 1),
+        _rows(encoder, training_items(seed, mix), width + 1),
     )
     return pack(source, rows, width)
 

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import safe_open
@@ -17,28 +18,28 @@ from dynexit.files import atomic_path
 from dynexit.models.backbone import Backbone
 from dynexit.models.families import parse_config
 from dynexit.reference.corpus.item import TASKS
-from dynexit.reference.corpus.mixture import STORY_SHARES, TOKEN_SHARES, held_out_items
+from dynexit.reference.corpus.mixture import held_out_items
 from dynexit.reference.recipe.batches import Encoder, single_rows, training_batch
 from dynexit.reference.recipe.look_back import look_back_heads
 from dynexit.reference.recipe.objective import answers_right, loss_of
 from dynexit.reference.recipe.shapes import CONFIGS
 
 
+_Stage = TypeVar("_Stage")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How one model is trained. The learning rate rises over ``warmup`` steps, stays, and falls
-    to zero over the last ``cooldown`` share of ``steps``. From step ``stories_from`` to
-    ``stories_until`` stories are most of the text, and from ``drills_from`` to ``drills_until``
-    that many rows are ``drills`` in looking back. At step ``look_back_at`` a transformer is given
-    heads that look back (see ``look_back.py``)."""
+    to zero over the last ``cooldown`` share of ``steps``. ``mixes`` are pairs of a step and the
+    mixture that begins there, ``drills`` pairs of a step and how many rows of each batch are drills
+    in looking back from there on. At step ``look_back_at`` a transformer is given heads that look
+    back (see ``look_back.py``)."""
 
     model: str
     steps: int
-    stories_from: int
-    stories_until: int
-    drills_from: int
-    drills_until: int
-    drills: int
+    mixes: tuple[tuple[int, str], ...]
+    drills: tuple[tuple[int, int], ...]
     look_back_at: int | None = None
     rows: int = 16
     width: int = 256
@@ -66,7 +67,7 @@ def train(recipe: Recipe, tokenizer: Path, state_file: Path) -> Backbone:
     log = _Log(recipe)
     for step in range(done, recipe.steps):
         if step == recipe.look_back_at:
-            look_back_heads(backbone, training_batch(encoder, 123456, 40, 256, STORY_SHARES, 6))
+            look_back_heads(backbone, training_batch(encoder, 123456, 40, 256, "retelling", 6))
         loss = _step(backbone, optimizers, encoder, recipe, step)
         log.add(step + 1, loss)
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
@@ -87,11 +88,9 @@ def _step(
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * _rate_share(step, recipe)
-    tell = recipe.stories_from <= step < recipe.stories_until
-    shares = STORY_SHARES if tell else TOKEN_SHARES
     seed = recipe.seed * 10_000_000 + step
-    drills = recipe.drills if recipe.drills_from <= step < recipe.drills_until else 0
-    batch = training_batch(encoder, seed, recipe.rows, recipe.width, shares, drills)
+    mix, drills = _latest(recipe.mixes, step), _latest(recipe.drills, step)
+    batch = training_batch(encoder, seed, recipe.rows, recipe.width, mix, drills)
     cooling = step >= recipe.steps * (1 - recipe.cooldown)
     loss = loss_of(backbone, batch, random.Random(f"{recipe.seed}-{step}"), dropout=not cooling)
     torch.autograd.backward(loss)
@@ -100,6 +99,11 @@ def _step(
         optimizer.step()
         optimizer.zero_grad()
     return float(loss.detach())
+
+
+def _latest(stages: tuple[tuple[int, _Stage], ...], step: int) -> _Stage:
+    """What the last of the stages that have begun says."""
+    return [what for begin, what in stages if begin <= step][-1]
 
 
 class _Log:
