@@ -24,7 +24,6 @@ from dynexit.reference.recipe.look_back import look_back_heads
 from dynexit.reference.recipe.objective import answers_right, loss_of
 from dynexit.reference.recipe.shapes import CONFIGS
 
-
 _Stage = TypeVar("_Stage")
 
 
