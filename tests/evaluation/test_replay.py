@@ -30,6 +30,9 @@ def test_equals_decoding(model: Model, kind: str) -> None:
             policy = ExitPolicy(judge, (threshold,) * len(LAYERS), skipped_state("recompute"))
             early = generate(model, prompt, SETTINGS, policy)[0]
             same = early.ids == full.ids
-            assert same_answer(recording, judge, threshold) == same, (prompt, threshold)
+            assert same_answer(recording, judge, (threshold,) * len(judge.layers)) == same, (
+                prompt,
+                threshold,
+            )
             seen.add(same)
     assert True in seen  # a threshold above 1 is never reached

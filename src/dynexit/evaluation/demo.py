@@ -146,7 +146,7 @@ def _settler(
 
     def settle(way: _Way) -> _Way:
         def replayed(threshold: float) -> float:
-            return fmean(same_answer(one, way.judge, threshold) for one in seen)
+            return fmean(same_answer(one, way.judge, (threshold,) * len(layers)) for one in seen)
 
         def decoded(threshold: float) -> float:
             early = answer_in_batches(model, tasks, way.at(threshold))

@@ -61,15 +61,15 @@ def record(model: Model, prompt: str, answer: Generation, layers: Sequence[int])
 
 
 @torch.inference_mode()
-def same_answer(recording: Recording, judge: Judge, threshold: float) -> bool:
-    """Whether decoding with this threshold at every exit, and exact states, gives the same."""
+def same_answer(recording: Recording, judge: Judge, thresholds: Sequence[float]) -> bool:
+    """Whether decoding with these thresholds, one an exit, and exact states gives the same."""
     state, exits = judge.new_state(1), range(len(judge.layers))
     if recording.place is not None:
         for exit in exits:
             judge.observe(exit, recording.prompt[exit][None], state, recording.place)
     for step in range(recording.hidden.shape[1]):
         taken = next(
-            (e for e in exits if _score(recording, judge, e, step, state) >= threshold), None
+            (e for e in exits if _score(recording, judge, e, step, state) >= thresholds[e]), None
         )
         if taken is not None and not recording.right[taken][step]:
             return False

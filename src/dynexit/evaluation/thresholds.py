@@ -6,7 +6,9 @@ This is a choice without a guarantee; risk control with one is in ``calibration`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
+NEVER = 1.01  # a threshold that no score reaches
 # Scores of different judges crowd at different places below 1; the grid is dense there.
 GRID = (
     0.2,
@@ -25,6 +27,8 @@ GRID = (
     0.995,
     0.998,
     0.999,
+    0.9995,
+    0.9998,
     0.9999,
 )
 
@@ -45,3 +49,33 @@ def smallest_consistent(
         else:
             low = middle + 1
     return grid[high] if high < len(grid) else None
+
+
+def smallest_by_exit(
+    consistency_at: Callable[[tuple[float, ...]], float],
+    exits: int,
+    target: float,
+    grid: Sequence[float] = GRID,
+) -> tuple[float, ...]:
+    """A threshold for each exit, chosen from the first on; above 1 where none of ``grid`` will do.
+
+    Each exit may spend four fifths of the inconsistency that is left: the first saves most layers
+    and sees most tokens, and the few that go on are hard to judge.
+    """
+    chosen: list[float] = []
+    for exit in range(exits):
+        allowed = (1.0 - target) * (1.0 - 0.2 ** (exit + 1))
+        rest = (NEVER,) * (exits - exit - 1)
+        ask = partial(_with, consistency_at, tuple(chosen), rest)
+        found = smallest_consistent(ask, 1.0 - allowed, grid)
+        chosen.append(NEVER if found is None else found)
+    return tuple(chosen)
+
+
+def _with(
+    consistency_at: Callable[[tuple[float, ...]], float],
+    before: tuple[float, ...],
+    after: tuple[float, ...],
+    value: float,
+) -> float:
+    return consistency_at((*before, value, *after))

@@ -12,8 +12,10 @@ from typing import Annotated
 import torch
 import typer
 
+from dynexit.models import load_model
 from dynexit.reference.corpus.tokenizer import train_tokenizer
 from dynexit.reference.pair import NAMES, reference_directory
+from dynexit.reference.recipe.exits import ShippedExits, fit_shipped_exits
 from dynexit.reference.recipe.export import export
 from dynexit.reference.recipe.train import Recipe, train
 
@@ -43,20 +45,24 @@ def main(
     work: Annotated[Path, typer.Option(help="folder for the resumable state")] = Path(
         "runs/reference"
     ),
-    out: Annotated[Path | None, typer.Option(help="default: into the package")] = None,
+    stage: Annotated[str, typer.Option(help="model, exits, or both")] = "both",
     steps: Annotated[int | None, typer.Option(help="default: as shipped")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all")] = 0,
 ) -> None:
-    """Train the reference pair on the project's own corpus."""
+    """Train the reference pair on the project's own corpus, and its exits, into the package."""
     if threads:
         torch.set_num_threads(threads)
     tokenizer = work / "tokenizer" / "tokenizer.json"
     if not tokenizer.exists():
         train_tokenizer(tokenizer.parent)
     for name in NAMES if model == "both" else (model,):
-        recipe = RECIPES[name] if steps is None else replace(RECIPES[name], steps=steps)
-        backbone = train(recipe, tokenizer, work / f"{name}.safetensors")
-        export(backbone, name, tokenizer, (out / name) if out else reference_directory(name))
+        place = reference_directory(name)
+        if stage != "exits":
+            recipe = RECIPES[name] if steps is None else replace(RECIPES[name], steps=steps)
+            backbone = train(recipe, tokenizer, work / f"{name}.safetensors")
+            export(backbone, name, tokenizer, place)
+        if stage != "model":
+            fit_shipped_exits(load_model(f"reference:{name}"), ShippedExits(), place / "exits")
 
 
 if __name__ == "__main__":
