@@ -30,7 +30,7 @@ class ShippedExits:
     prompts: int = 2000
     questions: int = 150
     asked_in_evaluation: int = 300
-    target: float = 0.978
+    target: float = 0.985
 
 
 def fit_shipped_exits(model: Model, settings: ShippedExits, out: Path) -> list[ExitMetrics]:
