@@ -27,7 +27,8 @@ class ShippedExits:
     """``prompts`` are decoded to train on, ``questions`` of each task to set thresholds on, at the
     smallest for which the share ``target`` of the answers is the full model's."""
 
-    prompts: int = 2000
+    prompts: int = 600
+    epochs: int = 8
     questions: int = 150
     asked_in_evaluation: int = 300
     target: float = 0.985
@@ -36,7 +37,7 @@ class ShippedExits:
 def fit_shipped_exits(model: Model, settings: ShippedExits, out: Path) -> list[ExitMetrics]:
     """Fit every trained judge on one collection and save them as ``out/JUDGE``."""
     layers = default_layers(model.backbone.depth, first=0.25)
-    recipe = ExitRecipe(layers=layers, prompts=settings.prompts)
+    recipe = ExitRecipe(layers=layers, prompts=settings.prompts, epochs=settings.epochs)
     seen = _validation(model, layers, settings)
     found: list[ExitMetrics] = []
     with TemporaryDirectory() as folder:
