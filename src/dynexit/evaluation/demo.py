@@ -17,6 +17,7 @@ from dynexit.evaluation.runner import FULL, Answer, answer_all, answer_in_batche
 from dynexit.evaluation.tasks import Task
 from dynexit.evaluation.tasks.reference import reference_tasks
 from dynexit.evaluation.thresholds import smallest_consistent
+from dynexit.exits.choice import FIRST_EXIT
 from dynexit.exits.exit_set import load_exit_set
 from dynexit.exits.judge import Judge, default_layers
 from dynexit.exits.judges import JUDGES, TRAINED_JUDGES, build_judge
@@ -28,7 +29,6 @@ from dynexit.training import ExitRecipe, collect_store, fit_exits
 
 EXACT = "recompute"
 MAIN_JUDGE = "mamba"
-FIRST_EXIT = 0.25  # of the depth: the reference models are trained to be read from there on
 # Opens a count of steps with a title, and gives the function that counts one.
 Counting = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
