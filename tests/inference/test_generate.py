@@ -45,6 +45,15 @@ def test_batch_equals_single(model: Model) -> None:
         assert answer.finish == "length"
 
 
+def test_a_prompt_may_be_token_ids(model: Model) -> None:
+    settings = GenerationSettings(max_new_tokens=6)
+    by_text = generate(model, ["Hello", "Other"], settings)
+    by_ids = generate(model, [model.tokenizer.encode("Hello"), "Other"], settings)
+    assert [answer.ids for answer in by_ids] == [answer.ids for answer in by_text]
+    with pytest.raises(UserError, match="prompt is empty"):
+        generate(model, [[]], settings)
+
+
 def test_stream_gives_the_same_answer(model: Model) -> None:
     settings = GenerationSettings(max_new_tokens=10)
     live = stream(model, "Hello", settings)

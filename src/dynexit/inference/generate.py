@@ -14,19 +14,21 @@ from dynexit.inference.settings import GenerationSettings
 from dynexit.inference.text import TextStream
 from dynexit.models import Model
 
+Prompt = str | Sequence[int]
+
 
 def generate(
     model: Model,
-    prompts: str | Sequence[str],
+    prompts: str | Sequence[Prompt],
     settings: GenerationSettings | None = None,
     policy: ExitPolicy | None = None,
 ) -> list[Generation]:
     """Answer every prompt, all of them in one batch; a single string gives a list of one.
 
-    Without a policy every token runs to the last layer. Raises ``UserError`` for an empty prompt
-    or one beyond the model's context.
+    A prompt is a text or its token ids. Without a policy every token runs to the last layer.
+    Raises ``UserError`` for an empty prompt or one beyond the model's context.
     """
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    texts: list[Prompt] = [prompts] if isinstance(prompts, str) else list(prompts)
     run = Run(model, texts, settings or GenerationSettings(), policy)
     for _ in run.steps():
         pass
@@ -58,11 +60,11 @@ def stream(
     return Stream(Run(model, [prompt], settings or GenerationSettings(), policy))
 
 
-def encode_prompt(model: Model, prompt: str) -> list[int]:
+def encode_prompt(model: Model, prompt: Prompt) -> list[int]:
     """Token ids of a prompt, or ``UserError`` where it is empty or longer than the context."""
     if not prompt:
         raise UserError("the prompt is empty; give some text to go on from")
-    ids = model.tokenizer.encode(prompt)
+    ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
     if not ids:
         raise UserError("the prompt holds no token; give some text to go on from")
     limit = model.backbone.config.max_positions
@@ -118,7 +120,7 @@ class Run:
     def __init__(
         self,
         model: Model,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         settings: GenerationSettings,
         policy: ExitPolicy | None,
     ) -> None:
