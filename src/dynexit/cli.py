@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from dynexit.commands.calibrate import calibrate
 from dynexit.commands.demo import demo
 from dynexit.commands.eval import evaluate
 from dynexit.commands.generate import generate
@@ -144,6 +145,7 @@ app.command("info")(info)
 app.command("generate")(generate)
 app.command("train-exits")(train_exits)
 app.command("eval")(evaluate)
+app.command("calibrate")(calibrate)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from dynexit.calibration.certificate import (
     Certificate,
+    check_directory,
     load_certificate,
     load_certificates,
     save_certificates,
@@ -14,6 +15,7 @@ __all__ = [
     "Outcome",
     "ThresholdTest",
     "binomial_tail",
+    "check_directory",
     "fixed_sequence",
     "hoeffding_bentkus",
     "load_certificate",

@@ -80,6 +80,12 @@ def save_certificates(
     return path
 
 
+def check_directory(directory: Path, backbone: Fingerprint) -> None:
+    """Raise ``UserError`` where ``save_certificates`` would, before the work of calibrating."""
+    if (Path(directory) / FILE).exists():
+        load_certificates(directory, backbone)
+
+
 def load_certificates(
     directory: Path, backbone: Fingerprint | None = None
 ) -> tuple[Certificate, ...]:

@@ -1,9 +1,10 @@
 """Learn then test: the boldest threshold whose risk is certified, by fixed-sequence testing.
 
-Thresholds are tested from the safest on, each at the whole error level, up to the first that
-cannot be certified ("Learn then test", Angelopoulos et al. 2021, fixed-sequence testing). Then with probability ``confidence`` over the calibration questions no certified threshold
-has a risk above the bound, whatever the judge, and also if the risk is not monotone. The thresholds
-and their order must not depend on the losses.
+Thresholds are tested from the safest on, each at the whole error level, up to the first that cannot
+be certified (Angelopoulos et al. 2021, "Learn then test", arXiv 2110.01052). Then with probability
+``confidence`` over the calibration questions no certified threshold has a risk above the bound,
+whatever the judge, and also if the risk is not monotone. The thresholds and their order must not
+depend on the losses.
 """
 
 from __future__ import annotations
