@@ -21,23 +21,45 @@ from dynexit.commands.options import (
     names,
     whole_numbers,
 )
-from dynexit.commands.output import counting, out, print_json
+from dynexit.commands.output import counting, note, out, print_json
 from dynexit.commands.policy import REFERENCE, REFERENCE_JUDGE, Choice, Wish, choose, load
 
 if TYPE_CHECKING:
-    from dynexit.evaluation.measure import Measurement
+    from dynexit.evaluation.results import Result
     from dynexit.evaluation.tasks import Task
     from dynexit.models.loading import Model as LoadedModel
 
-WAY = "early"
+OWN = "reference"  # the task the reference models were trained for
+CAUTION = (
+    "the reference models know only their own small corpus: their scores on official tasks mean "
+    "nothing, only consistency and savings do"
+)
 
 
 def evaluate(
     model: Model,
     tasks: Annotated[
-        str, typer.Option("--tasks", metavar="NAME,..", help="What to ask: reference.")
+        str,
+        typer.Option(
+            "--tasks",
+            metavar="NAME,..",
+            help="What to ask: reference, truthfulqa, truthfulqa_mc, coqa, triviaqa, "
+            "triviaqa_evidence.",
+        ),
     ] = "reference",
     limit: Limit = None,
+    batch: Annotated[
+        int,
+        typer.Option("--batch", metavar="N", help="Decode N questions at once: much faster."),
+    ] = 1,
+    history: Annotated[
+        str,
+        typer.Option(
+            "--history",
+            metavar="NAME",
+            help="Earlier turns of a conversation hold the gold answers, or the model's own.",
+        ),
+    ] = "gold",
     exits: Exits = None,
     judge: Judge = None,
     threshold: Threshold = None,
@@ -50,15 +72,22 @@ def evaluate(
 ) -> None:
     """Answer the questions of tasks with exits and with the full model, and compare.
 
-    Both decode every question in one run, one text at a time. The reference models use their own
-    exit set of the mamba judge where no judge is named; --judge none measures full depth alone.
-    The reference task stands for trivia, stories and misconceptions, 100 questions each.
+    Both decode every question in one run, one text at a time or in batches. The reference models
+    use their own exit set of the mamba judge where no judge is named; --judge none measures full
+    depth alone. The reference task stands for trivia, stories and misconceptions, 100 questions
+    each. The other tasks read the official files in --data-dir (TruthfulQA.csv,
+    coqa-dev-v1.0.json, web-dev.json or unfiltered-web-dev.json), or without it the hub.
 
     Example: `dynexit eval reference:mamba2 --limit 20`
+
+    Example: `dynexit eval DIR --exits EXITS --tasks coqa,triviaqa --data-dir official --batch 32`
     """
+    from dynexit.errors import UserError
     from dynexit.evaluation.tasks import load_tasks
 
-    asked = load_tasks(names(tasks), limit, data_dir)
+    if batch < 1:
+        raise UserError(f"--batch {batch}: at least 1 question is decoded at once")
+    asked = load_tasks(names(tasks), limit, data_dir, history)
     unsaid = exits is None and judge is None and exit_layer is None
     if unsaid and layers is None and model.startswith(REFERENCE):
         judge = REFERENCE_JUDGE
@@ -66,7 +95,10 @@ def evaluate(
     wish = Wish(exits, judge, threshold, exit_layer, chosen, state)
     loaded = load(model, dtype)
     choice = choose(loaded, wish)
-    results = _run(loaded, asked, choice)
+    caution = {"note": CAUTION} if model.startswith(REFERENCE) and set(asked) - {OWN} else {}
+    for line in caution.values():
+        note(line)
+    results = _run(loaded, asked, choice, batch)
     if json:
         print_json(
             {
@@ -74,47 +106,41 @@ def evaluate(
                 "judge": choice.judge,
                 "state": choice.state,
                 "threshold": choice.threshold,
-                "tasks": {name: describe(found) for name, found in results.items()},
+                "batch": batch,
+                "tasks": {name: describe(result) for name, result in results.items()},
+                **caution,
             }
         )
     else:
         from dynexit.reporting.tables import task_table
 
         out().print(f"{model}, judge {choice.judge}, state {choice.state}", style="bold")
-        out().print(task_table(results))
+        out().print(task_table({name: result.found for name, result in results.items()}))
+        for name, result in results.items():
+            if result.skipped:
+                note(f"{name}: {result.skipped} questions do not fit the context and are left out")
 
 
 def _run(
-    model: LoadedModel, asked: dict[str, list[Task]], choice: Choice
-) -> dict[str, Measurement]:
-    """Results by task; a name that stands for several has theirs before its own over all."""
-    from dynexit.evaluation.measure import measure
-    from dynexit.evaluation.runner import FULL, answer_all
+    model: LoadedModel, asked: dict[str, list[Task]], choice: Choice, batch: int
+) -> dict[str, Result]:
+    from dynexit.evaluation.results import run_tasks
 
-    policies = {} if choice.policy is None else {WAY: choice.policy}
-    early = WAY if policies else FULL
     total = sum(len(task.questions) for parts in asked.values() for task in parts)
-    results: dict[str, Measurement] = {}
     with counting(f"{model.name}: answering", total) as tick:
-        for name, parts in asked.items():
-            answers = answer_all(model, parts, policies, tick)
-            parts_of = {task.name: {task.name} for task in parts}
-            groups = parts_of | {name: {task.name for task in parts}}
-            for group, members in groups.items():
-                full, ours = (
-                    [a for a in answers[way] if a.task.name in members] for way in (FULL, early)
-                )
-                results[group] = measure(full, ours, model.backbone.config, choice.policy)
-    return results
+        return run_tasks(model, asked, choice.policy, tick, batch)
 
 
-def describe(found: Measurement) -> dict[str, Any]:
-    """A measurement as ``--json`` prints it; ``consistency`` is that of whole answers."""
+def describe(result: Result) -> dict[str, Any]:
+    """A result as ``--json`` prints it; ``consistency`` is that of whole answers."""
+    found = result.found
     return {
         "n": found.n,
+        "skipped": result.skipped,
         "metrics": found.metrics,
         "full_metrics": found.full_metrics,
         "levels": found.levels,
+        "kinds": result.kinds,
         "consistency": found.consistency.answers,
         "token_consistency": found.consistency.tokens,
         "agreed_tokens": found.consistency.agreed,

@@ -1,15 +1,19 @@
 """Answers with the full model and with exits, side by side in one run.
 
-Every question is answered by all ways of decoding before the next one is begun, each time in
-another order, so that whatever else the machine does falls on all of them alike. Decoding is one
-text at a time, as on a device of one user; speed is that of the decoding steps, without the prompt.
+Every question, or every batch of questions of about the same length, is answered by all ways of
+decoding before the next one is begun, each time in another order, so that whatever else the machine
+does falls on all of them alike. One text at a time is how a device of one user decodes, a batch is
+how a server does; speed is that of the decoding steps, without the prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
+from dynexit.errors import UserError
+from dynexit.evaluation.fitting import answer_room, fit_prompt
 from dynexit.evaluation.tasks.task import Question, Task
 from dynexit.exits.policy import ExitPolicy
 from dynexit.inference.generate import generate
@@ -18,15 +22,22 @@ from dynexit.inference.settings import GenerationSettings
 from dynexit.models.loading import Model
 
 FULL = "full"
+Ways = Mapping[str, ExitPolicy | None]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One way's answer to a question of a task."""
+    """One way's answer to a question of a task. In a batch, its share of the decoding time is
+    that of its tokens."""
 
     task: Task
     question: Question
     generation: Generation
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """The task's metrics of this answer."""
+        return self.task.score(self.generation.text, self.question)
 
 
 def settings_for(task: Task) -> GenerationSettings:
@@ -39,24 +50,24 @@ def answer_all(
     tasks: Sequence[Task],
     policies: Mapping[str, ExitPolicy],
     tick: Callable[[], None] = lambda: None,
+    batch: int = 1,
 ) -> dict[str, list[Answer]]:
     """The answers of the full model, under ``FULL``, and of each policy, in order of questions.
 
-    ``tick`` is called after each question.
+    ``batch`` questions are decoded at once. ``tick`` is called after each question.
     """
-    ways: dict[str, ExitPolicy | None] = {FULL: None, **policies}
-    answers: dict[str, list[Answer]] = {name: [] for name in ways}
-    asked = [(task, question) for task in tasks for question in task.questions]
-    if asked:
-        _warm_up(model, *asked[0], ways)
-    names = list(ways)
-    for number, (task, question) in enumerate(asked):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            generation = _answer(model, task, question, ways[name])
-            answers[name].append(Answer(task, question, generation))
-        tick()
-    return answers
+    ways: Ways = {FULL: None, **policies}
+    runs = [_Run(model, task, ways) for task in tasks]
+    if runs and (first := next((run for run in runs if run.task.questions), None)):
+        first.warm_up(batch)
+    number = 0
+    for run in runs:
+        for group in run.groups(batch):
+            run.answer(group, number)
+            number += 1
+            for _ in group:
+                tick()
+    return {name: [answer for run in runs for answer in run.answers(name)] for name in ways}
 
 
 def answer_in_batches(
@@ -65,20 +76,82 @@ def answer_in_batches(
     """Answers where only the text counts and not the time: many questions at once."""
     found: list[Generation] = []
     for task in tasks:
-        prompts = [question.prompt for question in task.questions]
-        for begin in range(0, len(prompts), size):
-            batch = prompts[begin : begin + size]
-            found += generate(model, batch, settings_for(task), policy)
+        run = _Run(model, task, {FULL: policy})
+        for group in run.groups(size):
+            run.answer(group, 0)
+        found += [answer.generation for answer in run.answers(FULL)]
     return found
 
 
-def _warm_up(
-    model: Model, task: Task, question: Question, ways: Mapping[str, ExitPolicy | None]
-) -> None:
-    """The first calls pay for memory, threads and pages of weights that later ones have."""
-    for policy in ways.values():
-        _answer(model, task, question, policy)
+class _Run:
+    """The questions of one task and what every way has answered so far."""
 
+    def __init__(self, model: Model, task: Task, ways: Ways) -> None:
+        if task.weigh is not None:
+            raise UserError(
+                f"task {task.name} is multiple choice, scored by likelihood; nothing is decoded"
+            )
+        self.task = task
+        self._model = model
+        self._ways = ways
+        self._made: dict[str, dict[int, Generation]] = {name: {} for name in ways}
 
-def _answer(model: Model, task: Task, question: Question, policy: ExitPolicy | None) -> Generation:
-    return generate(model, [question.prompt], settings_for(task), policy)[0]
+    def groups(self, size: int) -> Iterator[list[int]]:
+        """Numbers of questions to decode together. Where the model's own answers are part of the
+        prompt, earlier turns come first."""
+        questions = self.task.questions
+        order = sorted(
+            range(len(questions)),
+            key=lambda i: (len(questions[i].pieces), len(questions[i].prompt)),
+        )
+        for _, turn in groupby(order, key=lambda i: len(questions[i].pieces)):
+            numbers = list(turn)
+            yield from (numbers[i : i + size] for i in range(0, len(numbers), size))
+
+    def warm_up(self, size: int) -> None:
+        """The first calls pay for memory, threads and pages of weights that later ones have."""
+        group = next(self.groups(size))
+        for name in self._ways:
+            self._decode(group, name)
+
+    def answer(self, group: Sequence[int], turn: int) -> None:
+        """Answer these questions in every way, beginning with another one each ``turn``."""
+        names = list(self._ways)
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            made = self._decode(group, name)
+            self._made[name].update(zip(group, made, strict=True))
+
+    def answers(self, name: str) -> list[Answer]:
+        """One way's answers in order of questions."""
+        made = self._made[name]
+        return [Answer(self.task, q, made[i]) for i, q in enumerate(self.task.questions)]
+
+    def _decode(self, group: Sequence[int], name: str) -> list[Generation]:
+        prompts = [self._prompt(i, name) for i in group]
+        made = generate(self._model, prompts, settings_for(self.task), self._ways[name])
+        # each has the time until it ended: make the times add up to that of the batch
+        seconds, tokens = max(g.seconds for g in made), sum(len(g.tokens) for g in made)
+        return [
+            replace(
+                g,
+                seconds=seconds * len(g.tokens) / tokens,
+                prefill_seconds=g.prefill_seconds / len(made),
+            )
+            for g in made
+        ]
+
+    def _prompt(self, number: int, name: str) -> str:
+        question = self.task.questions[number]
+        if len(question.pieces) < 2:
+            return question.prompt
+        turns, questions = len(question.pieces) - 1, self.task.questions
+        if number < turns or questions[number - 1].pieces != question.pieces[:-1]:
+            raise UserError(
+                f"task {self.task.name}: a turn in the model's own words needs the turns before it"
+            )
+        said = [self._made[name][i].text.strip() for i in range(number - turns, number)]
+        first, *rest = question.pieces
+        whole = first + "".join(f" {a}{piece}" for a, piece in zip(said, rest, strict=True))
+        room = answer_room(self._model, self.task)
+        return fit_prompt(self._model, whole, room) or question.prompt

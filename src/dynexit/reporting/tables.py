@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -46,29 +47,30 @@ def _cells(row: Row) -> list[str]:
 
 
 def task_table(results: Mapping[str, Measurement]) -> Table:
-    """Tasks, one a line, with their metrics beside the full model's."""
-    metrics = list(dict.fromkeys(name for m in results.values() for name in m.metrics))
-    table = Table()
-    table.add_column("task")
-    for name in ("n", *metrics, *(f"full {name}" for name in metrics)):
-        table.add_column(name, justify="right")
-    for name in ("consistency", "layer saving", "FLOP saving", "speedup"):
-        table.add_column(name, justify="right")
+    """Tasks with their metrics beside the full model's, one metric a line; fits 80 columns."""
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    for name in ("task", "metric"):
+        table.add_column(name, no_wrap=name == "metric", vertical="bottom", overflow="fold")
+    for name in ("n", "with\nexits", "full\nmodel", "consis-\ntency", "layer\nsaving"):
+        table.add_column(name, justify="right", vertical="bottom", no_wrap=True)
+    for name in ("FLOP\nsaving", "speedup"):
+        table.add_column(name, justify="right", vertical="bottom", no_wrap=True)
     for task, found in results.items():
-        table.add_row(
-            task,
-            str(found.n),
-            *(percent(found.metrics[name]) if name in found.metrics else "" for name in metrics),
-            *(
-                percent(found.full_metrics[name]) if name in found.full_metrics else ""
-                for name in metrics
-            ),
-            percent(found.consistency.answers),
-            percent(found.layer_saving),
-            percent(found.flop_saving),
-            f"{found.speedup:.2f}x",
-        )
+        said = [task, str(found.n), *_against_full(found)]
+        for metric, value in found.metrics.items():
+            full = percent(found.full_metrics[metric]) if metric in found.full_metrics else ""
+            table.add_row(said[0], metric, said[1], percent(value), full, *said[2:])
+            said = [""] * len(said)  # what is the task's stands on its first line only
     return table
+
+
+def _against_full(found: Measurement) -> list[str]:
+    return [
+        percent(found.consistency.answers),
+        percent(found.layer_saving),
+        percent(found.flop_saving),
+        "" if isnan(found.speedup) else f"{found.speedup:.2f}x",
+    ]
 
 
 def percent(share: float) -> str:
