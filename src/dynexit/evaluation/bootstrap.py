@@ -58,4 +58,5 @@ def mean(samples: Floats) -> Floats:
 def saving(samples: Floats) -> Floats:
     """[r, n, 2] to [r]: 1 - the sum of costs / the sum of the full model's."""
     cost, full = np.moveaxis(samples.sum(axis=1), -1, 0)
-    return 1.0 - np.divide(cost, full, out=np.ones_like(cost), where=full > 0)
+    share: Floats = np.divide(cost, full, out=np.ones_like(cost), where=full > 0)
+    return 1.0 - share

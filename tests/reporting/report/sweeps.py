@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from dynexit.calibration.certificate import Certificate, save_certificates
+from dynexit.exits.fingerprint import Fingerprint
+
 LAYERS, DEPTH = (3, 6, 9), 12
 TASKS = ("trivia", "stories", "misconceptions")
 JUDGES = ("linear", "ffn", "mamba", "top-probability")
@@ -55,8 +58,8 @@ def write_sweep(
     )
     write_rows(directory / "reliability.jsonl", _reliability(random, judges))
     write_rows(directory / "examples.jsonl", _examples(random, judges, answer))
-    certificate = {"threshold": 0.9, "risk": 0.05, "confidence": 0.95, "n": 200, "valid": True}
-    (directory / "calibration.json").write_text(json.dumps(certificate))
+    backbone = Fingerprint("mistral", DEPTH, 8, 16, "d")
+    save_certificates(directory, [_certificate(backbone)], backbone)
     return directory
 
 
@@ -195,3 +198,24 @@ def _examples(
                 "text": "".join(pieces),
                 "tokens": tokens,
             }
+
+
+def _certificate(backbone: Fingerprint) -> Certificate:
+    return Certificate(
+        risk_kind="answers",
+        risk=0.05,
+        confidence=0.95,
+        threshold=0.9,
+        thresholds=(0.9,) * len(LAYERS),
+        empirical_risk=0.0125,
+        p_value=0.004,
+        n=320,
+        data="0" * 16,
+        judge="mamba",
+        judge_digest="1" * 16,
+        layers=LAYERS,
+        state="recompute",
+        backbone=backbone,
+        dynexit="0.1.0",
+        date="2025-01-31",
+    )

@@ -3,102 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dynexit.calibration.certificate import FILE, load_certificates
 from dynexit.errors import UserError
 from dynexit.files import read_json
-from dynexit.reporting.report.jsonl import Record, read_records
+from dynexit.reporting.report.record import Record, read_records
+from dynexit.reporting.report.sweep import Example, Point, Reliability, Sweep, Token
 
 SCHEMA = 1
-# Shares of a point; "answers" and "flop_saving" must be there.
+# Figures of a point that may be missing.
 _SHARES = ("mean_exit_layer", "layer_saving", "byte_saving", "speedup", "replayed")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One setting on one task, of one seed or (``settings.average_seeds``) the mean of several.
-
-    ``threshold`` is a number, one an exit, or None. ``questions`` holds lists with an entry a
-    question. What was not measured is None, or absent from a mapping.
-    """
-
-    backbone: str
-    judge: str
-    top_k: int | None
-    seeds: tuple[int, ...]
-    layers: tuple[int, ...]
-    depth: int
-    state: str
-    threshold: float | tuple[float, ...] | None
-    task: str
-    n: int
-    metrics: Mapping[str, float]
-    full_metrics: Mapping[str, float]
-    consistency: Mapping[str, float]
-    flop_saving: float
-    mean_exit_layer: float | None
-    layer_saving: float | None
-    byte_saving: float | None
-    speedup: float | None
-    replayed: float | None
-    exit_layers: Mapping[int, int]
-    questions: Mapping[str, Sequence[Any]]
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """An exit's scores against what they should tell: ``bins`` are (mean score, share of tokens
-    whose token at the exit is the full model's, count)."""
-
-    backbone: str
-    judge: str
-    top_k: int | None
-    seed: int | None
-    task: str
-    exit_layer: int
-    depth: int
-    bins: tuple[tuple[float, float, int], ...]
-    auroc: float | None
-    ece: float | None
-
-
-@dataclass(frozen=True)
-class Token:
-    text: str
-    exit_layer: int
-    score: float | None
-
-
-@dataclass(frozen=True)
-class Example:
-    """An answer token by token beside the full model's."""
-
-    backbone: str
-    depth: int
-    judge: str
-    state: str
-    threshold: float | tuple[float, ...] | None
-    task: str
-    prompt: str
-    full_text: str
-    text: str
-    tokens: tuple[Token, ...]
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """One sweep's directory. ``about`` is its ``sweep.json``; ``certificates`` are the
-    ``calibration.json`` files in it, by their place below it."""
-
-    directory: Path
-    backbone: str
-    about: Mapping[str, Any]
-    points: tuple[Point, ...]
-    reliability: tuple[Reliability, ...]
-    examples: tuple[Example, ...]
-    certificates: Mapping[str, Mapping[str, Any]]
 
 
 def load_sweeps(directories: Sequence[Path]) -> list[Sweep]:
@@ -142,7 +58,9 @@ def _name(about: Mapping[str, Any]) -> str:
 
 
 def _fingerprint(about: Mapping[str, Any]) -> str:
-    return str(about.get("fingerprint", ""))
+    """The digest of the weights, given alone or among the facts of a backbone."""
+    told = about.get("fingerprint", "")
+    return str(told.get("digest", "") if isinstance(told, dict) else told)
 
 
 def _sweep(directory: Path, about: Mapping[str, Any], name: str) -> Sweep:
@@ -161,10 +79,11 @@ def _sweep(directory: Path, about: Mapping[str, Any], name: str) -> Sweep:
         tuple(points.values()),
         tuple(_reliability(r, name, depth) for r in read_records(directory / "reliability.jsonl")),
         tuple(_example(r, name, depth) for r in read_records(directory / "examples.jsonl")),
-        {
-            str(path.parent.relative_to(directory)): read_json(path)
-            for path in sorted(directory.rglob("calibration.json"))
-        },
+        tuple(
+            certificate
+            for path in sorted(directory.rglob(FILE))
+            for certificate in load_certificates(path.parent)
+        ),
     )
 
 

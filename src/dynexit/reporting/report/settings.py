@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any, Literal, TypeVar
 
-from dynexit.reporting.report.load import Point
+from dynexit.reporting.report.sweep import Point
 
 Rule = Literal["saving", "consistency"]
 CONSISTENT = 0.97

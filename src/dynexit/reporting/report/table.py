@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dynexit.evaluation.bootstrap import Interval, interval, mean, saving
-from dynexit.reporting.report.load import Point, Sweep
 from dynexit.reporting.report.settings import (
     Best,
     Rule,
@@ -19,6 +18,7 @@ from dynexit.reporting.report.settings import (
     group,
     seed_spread,
 )
+from dynexit.reporting.report.sweep import Point, Sweep
 
 COLUMNS = ("accuracy", "consistency", "FLOP saving", "byte saving", "layer saving", "speedup")
 

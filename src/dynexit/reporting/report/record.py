@@ -1,14 +1,15 @@
-"""Rows of a JSON Lines file, told where they are, so that a fault in one can be named."""
+"""Rows of a file, told where they are, so that a fault in one can be named."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dynexit.errors import UserError
+from dynexit.evaluation.jsonl import read_rows
 
 T = TypeVar("T")
 
@@ -28,19 +29,19 @@ class Record:
 
     def number(self, name: str) -> float:
         value = self.fields.get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
             raise self.wrong(name, "a number")
         return float(value)
 
     def object(self, name: str) -> Record:
-        """An object in it; absent or null is empty."""
+        """The object in a field; absent or null is empty."""
         if self.fields.get(name) is None:
             return Record(f"{self.place}, {name}", {})
         fields: dict[str, Any] = self._of(name, dict, "an object")
         return Record(f"{self.place}, {name}", fields)
 
     def list(self, name: str) -> list[Any]:
-        """A list in it; absent or null is empty."""
+        """The list in a field; absent or null is empty."""
         if self.fields.get(name) is None:
             return []
         return self._of(name, list, "a list")
@@ -65,30 +66,6 @@ class Record:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The objects of a JSON Lines file in order; none if there is no file.
-
-    A last line that is torn, as a kill while writing leaves it, is passed over.
-    """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
-    last = len(lines) - 1  # what follows the last line break: empty, or a torn line
-    records = []
-    for number, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError):
-            if number == last:
-                continue
-            raise UserError(
-                f"{path}, line {number + 1} is not valid JSON; remove the line or sweep again"
-            ) from None
-        if not isinstance(fields, dict):
-            raise UserError(f"{path}, line {number + 1} must hold a JSON object; sweep again")
-        records.append(Record(f"{path}, line {number + 1}", fields))
-    return records
+    """The objects of a JSON Lines file in order; none if there is no file."""
+    rows = enumerate(read_rows(path), 1)
+    return [Record(f"{path}, line {number}", row) for number, row in rows]
