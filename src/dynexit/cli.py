@@ -20,6 +20,8 @@ from dynexit.commands.demo import demo
 from dynexit.commands.eval import evaluate
 from dynexit.commands.generate import generate
 from dynexit.commands.info import info
+from dynexit.commands.lm_eval import PASSED_ON, lm_eval
+from dynexit.commands.sweep import sweep
 from dynexit.commands.train_exits import train_exits
 from dynexit.errors import UserError
 
@@ -145,7 +147,9 @@ app.command("info")(info)
 app.command("generate")(generate)
 app.command("train-exits")(train_exits)
 app.command("eval")(evaluate)
+app.command("sweep")(sweep)
 app.command("calibrate")(calibrate)
+app.command("lm-eval", context_settings=PASSED_ON)(lm_eval)
 
 
 def main() -> None:
