@@ -209,7 +209,7 @@ def test_unknown_generation_kwargs_are_refused() -> None:
     ("arguments", "message"),
     [
         ({"treshold": 0.5}, "treshold is not known; there are pretrained"),
-        ({"trust_remote_code": True}, "runs no code of a checkpoint"),
+        (json.loads('{"trust_remote_code": true}'), "runs no code of a checkpoint"),
         ({"dtype": "int4"}, "dtype=int4 is not known"),
         ({"batch_size": 0}, "batch_size=0: give a whole number"),
         ({"max_length": 4096}, "context holds 1024 tokens"),
