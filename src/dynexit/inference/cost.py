@@ -88,7 +88,7 @@ class _Pricing:
     ) -> None:
         self.depth = config.depth
         self.limit = policy.state.limit if policy and isinstance(policy.state, Recompute) else None
-        self._layers = _LayerTable(config, dtype_bytes)
+        self._layers = LayerTable(config, dtype_bytes)
         self._ends = _row(embedding_cost(config, dtype_bytes) + readout_cost(config, dtype_bytes))
         exits = range(1, config.depth + 1)
         beside = [LayerCost()] * (config.depth + 1)
@@ -144,7 +144,7 @@ class _Pricing:
         return total
 
 
-class _LayerTable:
+class LayerTable:
     """Costs of the first l layers, for tokens at any position.
 
     A layer's cost grows by the same amount with each token it attends to, up to its window.
@@ -182,7 +182,7 @@ def _beside(
         size = _nbytes(policy.translators) // len(policy.layers)
         cost += _times(LayerCost(policy.translators.flops(), size), readouts)
     cost += LayerCost(sum(policy.judge.flops(exit) for exit in range(checks)))
-    cost += _times(_judge_bytes(policy), checks)
+    cost += _times(judge_bytes(policy), checks)
     for index in range(layer, config.depth):
         if policy.state.name == "propagate":
             cost += advance_cost(config, index, dtype_bytes)
@@ -191,7 +191,7 @@ def _beside(
     return cost
 
 
-def _judge_bytes(policy: ExitPolicy) -> LayerCost:
+def judge_bytes(policy: ExitPolicy) -> LayerCost:
     """Bytes of one check: an exit's share of the judge's weights, its memory read and written."""
     judge, exits = policy.judge, len(policy.layers)
     memory = sum(tensor.nbytes for tensor in judge.new_state(1).tensors.values())

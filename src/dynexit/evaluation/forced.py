@@ -1,0 +1,28 @@
+"""Whether exits say what the full model says, token by token along the full model's own answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dynexit.evaluation.runner import Answer
+from dynexit.exits.policy import ExitPolicy
+from dynexit.inference.generate import encode_prompt
+from dynexit.inference.likelihood import log_likelihood_ids
+from dynexit.models.loading import Model
+
+
+def forced_agreement(
+    model: Model,
+    full: Sequence[Answer],
+    policy: ExitPolicy,
+    batch: int = 16,
+    tick: Callable[[], None] = lambda: None,
+) -> list[int]:
+    """Of each of the full model's answers, how many tokens are also the best at the exit taken.
+
+    Every step is fed the full model's token (teacher forcing), so one wrong token spoils no other,
+    and the texts never part; state and judge are those of decoding with ``policy``. ``tick`` is
+    called after each answer. Answers must be to ``question.prompt``, not to the model's own words.
+    """
+    pairs = [(encode_prompt(model, one.question.prompt), one.generation.ids) for one in full]
+    return [sum(found.greedy) for found in log_likelihood_ids(model, pairs, policy, batch, tick)]
