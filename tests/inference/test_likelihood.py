@@ -23,7 +23,8 @@ from dynexit.models import Model, load_model
 NEVER = 2.0
 Pair = tuple[list[int], list[int]]
 ids = st.lists(st.integers(0, 255), min_size=1, max_size=9)
-pairs = st.lists(st.tuples(ids, ids), min_size=1, max_size=6)
+prompts = st.one_of(ids, st.just([7, 7, 1]))  # some share theirs
+pairs = st.lists(st.tuples(prompts, ids), min_size=1, max_size=6)
 
 
 @pytest.fixture(scope="module", params=sorted(SHAPES))
@@ -105,10 +106,16 @@ def test_never_leaving_equals_full_depth(model: Model, pairs: list[Pair], batch:
     )
 
 
-@settings(max_examples=10, deadline=None)
-@given(pairs=pairs, threshold=st.sampled_from([0.0, 0.045, 0.06]))
-def test_batched_exits_equal_single(model: Model, pairs: list[Pair], threshold: float) -> None:
-    policy = exits(model, threshold)
+@settings(max_examples=20, deadline=None)
+@given(
+    pairs=pairs,
+    threshold=st.sampled_from([0.0, 0.045, 0.06]),
+    state=st.sampled_from(["recompute", "propagate"]),
+)
+def test_batched_exits_equal_single(
+    model: Model, pairs: list[Pair], threshold: float, state: str
+) -> None:
+    policy = exits(model, threshold, state)
     alone = [log_likelihood_ids(model, [pair], policy)[0] for pair in pairs]
     same(log_likelihood_ids(model, pairs, policy), alone)
 

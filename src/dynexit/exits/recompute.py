@@ -69,8 +69,9 @@ class RecomputeSession:
                 self.flush(row, place.starts[b] + 1)
 
     def keep(self, rows: Sequence[int]) -> None:
-        self._waiting = [self._waiting[row] for row in rows]
-        self._riding = [self._riding[row] for row in rows]
+        # copies, since a row may go on as several
+        self._waiting = [{at: [*t] for at, t in self._waiting[row].items()} for row in rows]
+        self._riding = [[*self._riding[row]] for row in rows]
         self._catch_up = [self._catch_up[row] for row in rows]
 
     def catch_up(self, row: int) -> int:

@@ -148,15 +148,27 @@ def _check(number: int, text: _Text, backbone: Backbone) -> None:
         raise UserError(f"token id {largest} of text {number} is outside the vocabulary of {vocab}")
 
 
-@torch.inference_mode()
-def _at_once(backbone: Backbone, texts: Sequence[_Text]) -> None:
-    """Full depth: each prompt is read once, however many continuations it has."""
+def _opened(
+    backbone: Backbone, texts: Sequence[_Text], policy: ExitPolicy | None = None
+) -> Decoder:
+    """A decoder with one row a text that has read the prompts but for their last tokens.
+
+    Each prompt is read once, however many continuations it has.
+    """
     numbers: dict[tuple[int, ...], int] = {}
     rows = [numbers.setdefault(tuple(text.prompt), len(numbers)) for text in texts]
     capacity = max(text.length for text in texts)
-    decoder = Decoder(backbone, len(numbers), capacity)
+    decoder = Decoder(backbone, len(numbers), capacity, policy)
     decoder.prefill([prompt[:-1] for prompt in numbers])
-    decoder.keep(rows)
+    if len(numbers) < len(rows):
+        decoder.keep(rows)
+    return decoder
+
+
+@torch.inference_mode()
+def _at_once(backbone: Backbone, texts: Sequence[_Text]) -> None:
+    """Full depth: all tokens of the continuations in one pass."""
+    decoder = _opened(backbone, texts)
     place = backbone.place(decoder.lengths, [len(text.rest) for text in texts])
     padded = [text.forced + [0] * (place.width - len(text.rest)) for text in texts]
     hidden = backbone.embed(torch.tensor(padded, device=backbone.device))
@@ -188,8 +200,7 @@ def _scores(logits: Tensor, targets: Sequence[int]) -> list[tuple[float, bool]]:
 
 def _step_by_step(backbone: Backbone, texts: Sequence[_Text], policy: ExitPolicy) -> None:
     """With exits: one decoding step a token; texts that are through are dropped."""
-    decoder = Decoder(backbone, len(texts), max(text.length for text in texts), policy)
-    decoder.prefill([text.prompt[:-1] for text in texts])
+    decoder = _opened(backbone, texts, policy)
     active, at = list(texts), 0
     while active:
         step = decoder.step([text.forced[at] for text in active])
