@@ -79,7 +79,8 @@ def gather(model: Model, wanted: Wanted, out: Path) -> list[Candidate]:
     """The candidates; those fitted now are kept in ``out/exits`` and not fitted again."""
     sets = [load_exit_set(path, model.backbone) for path in wanted.exits]
     kinds = _kinds(model, wanted, sets)
-    lists = [check_layers(layers, model.backbone.depth) for layers in wanted.layers]
+    depth = model.backbone.depth
+    lists = list(dict.fromkeys(check_layers(layers, depth) for layers in wanted.layers))
     found = [_of_set(exits) for exits in sets if exits.judge.kind in kinds]
     given = {candidate.judge.kind for candidate in found}
     for layers in lists or [_default_layers(model, sets)]:

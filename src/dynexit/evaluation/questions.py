@@ -12,7 +12,7 @@ from dynexit.evaluation.replay import Replay
 from dynexit.evaluation.runner import Answer, answer_in_batches
 from dynexit.evaluation.tasks.task import Question, Task
 from dynexit.exits.policy import ExitPolicy
-from dynexit.inference.cost import decoding_cost
+from dynexit.inference.cost import _Pricing  # one for all answers: decoding_cost makes one a call
 from dynexit.inference.generation import GeneratedToken, Generation
 from dynexit.models.loading import Model
 
@@ -77,7 +77,7 @@ class Comparison:
     def __init__(self, model: Model, asked: Asked, policy: ExitPolicy) -> None:
         self._asked = asked
         self._policy = policy
-        self._config = model.backbone.config
+        self._pricing = _Pricing(model.backbone.config, policy, None)
 
     def compare(self, replay: Replay | None) -> list[Compared]:
         """All questions; where a ``replay`` tells the answer, it is not decoded."""
@@ -98,7 +98,7 @@ class Comparison:
         self, number: int, early: Generation, replayed: bool, agreeing: int | None
     ) -> Compared:
         asked = self._asked.questions[number]
-        full, cost = self._asked.full[number], decoding_cost(early, self._config, self._policy)
+        full, cost = self._asked.full[number], self._pricing.answer(early)
         return Compared(Answer(*asked, full), Answer(*asked, early), cost, replayed, agreeing)
 
 
