@@ -120,6 +120,16 @@ def test_batched_exits_equal_single(
     same(log_likelihood_ids(model, pairs, policy), alone)
 
 
+def test_continuations_of_one_prompt_do_not_meet(model: Model) -> None:
+    """They share the reading of the prompt, and nothing after it."""
+    prompt = [7, 7, 1]
+    pairs = [(prompt, rest) for rest in ([3, 9, 200, 4, 5], [100, 9, 8, 7, 1, 2], [50, 60, 70])]
+    policy = exits(model, 0.06)
+    together = log_likelihood_ids(model, pairs, policy)
+    assert len({layer for one in together for layer in one.exit_layers}) > 1
+    same(together, [log_likelihood_ids(model, [pair], policy)[0] for pair in pairs])
+
+
 @pytest.mark.parametrize("state", ["recompute", "propagate"])
 def test_forced_steps_are_those_of_decoding(model: Model, state: str) -> None:
     """What was generated with exits is, token for token, what its likelihood is made of."""
