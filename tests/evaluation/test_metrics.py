@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynexit.evaluation.metrics import exact_match, normalise, token_f1
+from dynexit.evaluation.metrics import exact_match, leave_one_out, normalise, token_f1
 
 words = st.lists(st.sampled_from(["cat", "dog", "Paris", "blue"]), min_size=1).map(" ".join)
 
@@ -54,3 +54,17 @@ def test_f1_is_symmetric_and_within_one(a: str, b: str) -> None:
 @given(words)
 def test_the_gold_answer_is_right(text: str) -> None:
     assert exact_match(text, ["other", text]) == token_f1(text, ["other", text]) == 1.0
+
+
+def test_leave_one_out_by_hand() -> None:
+    golds = ["cat", "dog", "cat"]
+    # without a "cat" the other is left; without "dog" both are
+    assert leave_one_out(exact_match, "cat", golds) == 1.0
+    # "dog" is right only where it is not the one left out
+    assert leave_one_out(exact_match, "dog", golds) == pytest.approx(2 / 3)
+    assert leave_one_out(exact_match, "dog", ["dog"]) == 1.0
+
+
+@given(words, st.lists(words, min_size=1))
+def test_leaving_one_out_never_helps(answer: str, golds: list[str]) -> None:
+    assert leave_one_out(token_f1, answer, golds) <= token_f1(answer, golds) + 1e-12

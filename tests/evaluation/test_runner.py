@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from dynexit.errors import UserError
 from dynexit.evaluation.measure import measure
-from dynexit.evaluation.runner import FULL, answer_all, answer_in_batches
+from dynexit.evaluation.runner import FULL, answer_all, answer_in_batches, settings_for
 from dynexit.evaluation.tasks.reference import reference_tasks
-from dynexit.evaluation.tasks.task import Task
+from dynexit.evaluation.tasks.task import Question, Task
 from dynexit.exits.judges import build_judge
 from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.skipped import skipped_state
+from dynexit.inference.generate import generate
 from dynexit.models import Model
 
 EXIT = 2
@@ -60,3 +62,49 @@ def test_numbers(model: Model, tasks: list[Task]) -> None:
     assert never.metrics == never.full_metrics == always.full_metrics
     whole = measure(full, full, config, None)
     assert (whole.speedup, whole.flop_saving, whole.byte_saving) == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("batch", [2, 32])
+def test_batches_give_the_same_answers_in_order(
+    model: Model, tasks: list[Task], batch: int
+) -> None:
+    policies = {"always": fixed(model, 0.5), "never": fixed(model, 2.0)}
+    ticks: list[None] = []
+    one = answer_all(model, tasks, policies)
+    many = answer_all(model, tasks, policies, lambda: ticks.append(None), batch)
+    assert len(ticks) == 6
+    for name, answers in one.items():
+        assert [a.question for a in many[name]] == [a.question for a in answers]
+        assert [a.generation.ids for a in many[name]] == [a.generation.ids for a in answers]
+
+
+def conversation(turns: int) -> Task:
+    pieces = [f"\nQ: what is {number}?\nA:" for number in range(turns)]
+    questions = [
+        Question("".join(pieces[: n + 1]), ("x",), pieces=tuple(pieces[: n + 1]))
+        for n in range(turns)
+    ]
+    return Task("talk", (*questions, *questions[:2]), lambda a, q: {}, ("\n",), 4)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_own_answers_stand_in_later_turns(model: Model, batch: int) -> None:
+    policies = {"always": fixed(model, 0.5)}
+    task = conversation(3)
+    answers = answer_all(model, [task], policies, batch=batch)
+    for name, policy in {FULL: None, **policies}.items():
+        said = answers[name]
+        prompt = task.questions[0].pieces[0]
+        for turn in range(3):
+            alone = generate(model, prompt, settings_for(task), policy)[0]
+            assert said[turn].generation.ids == alone.ids
+            assert said[turn].generation.prompt_tokens == alone.prompt_tokens
+            if turn < 2:
+                prompt += f" {alone.text.strip()}" + task.questions[turn + 1].pieces[-1]
+        assert [a.generation.ids for a in said[3:]] == [a.generation.ids for a in said[:2]]
+
+
+def test_own_history_needs_its_turns(model: Model) -> None:
+    task = conversation(2)
+    with pytest.raises(UserError, match="talk: a turn in the model's own words needs"):
+        answer_all(model, [replace(task, questions=task.questions[1:2])], {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import StringIO
 
 import pytest
@@ -45,6 +46,17 @@ def test_tasks_have_their_metrics_beside_the_full_models() -> None:
     line = next(x for x in rendered(task_table({"trivia": found})).splitlines() if "trivia" in x)
     for cell in ("5", "50.0%", "75.0%", "90.0%", "30.0%", "20.0%", "1.50x"):
         assert cell in line
+
+
+def test_many_metrics_fit_and_what_was_not_timed_has_no_speedup() -> None:
+    same = Consistency(0.9, 0.95, 0.97)
+    metrics = {f"rouge{n}_{kind}": n / 10 for n in range(4) for kind in ("max", "diff", "acc")}
+    long = Measurement(817, metrics, metrics, {}, same, 0.3, 0.2, 0.1, math.nan, math.nan)
+    text = rendered(task_table({"triviaqa_evidence": long}))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert "nan" not in text
+    assert all(name in text for name in metrics)
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,8 @@ def _run(
 
 def describe(result: Result) -> dict[str, Any]:
     """A result as ``--json`` prints it; ``consistency`` is that of whole answers."""
+    from dynexit.evaluation.measure import describe_more
+
     found = result.found
     return {
         "n": found.n,
@@ -149,4 +151,5 @@ def describe(result: Result) -> dict[str, Any]:
         "byte_saving": found.byte_saving,
         "speedup": found.speedup,
         "tokens_per_second": found.tokens_per_second,
+        **describe_more(found),
     }

@@ -94,6 +94,7 @@ def measure_choices(
         byte_saving=cost.byte_saving,
         speedup=math.nan,
         tokens_per_second=math.nan,
+        answer=cost,
     )
 
 

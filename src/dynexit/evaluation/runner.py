@@ -59,7 +59,7 @@ def answer_all(
     ways: Ways = {FULL: None, **policies}
     runs = [_Run(model, task, ways) for task in tasks]
     if runs and (first := next((run for run in runs if run.task.questions), None)):
-        first.warm_up(batch)
+        first.warm_up()
     number = 0
     for run in runs:
         for group in run.groups(batch):
@@ -108,9 +108,9 @@ class _Run:
             numbers = list(turn)
             yield from (numbers[i : i + size] for i in range(0, len(numbers), size))
 
-    def warm_up(self, size: int) -> None:
+    def warm_up(self) -> None:
         """The first calls pay for memory, threads and pages of weights that later ones have."""
-        group = next(self.groups(size))
+        group = next(self.groups(1))
         for name in self._ways:
             self._decode(group, name)
 
