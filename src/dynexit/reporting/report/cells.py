@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dynexit.reporting.report.table import COLUMNS, Figure
 
-MISSING = "–"
+MISSING, MINUS = "–", "\u2212"
 
 
 def value_text(column: str, figure: Figure | None) -> str:
@@ -18,7 +18,8 @@ def interval_text(figure: Figure | None) -> str:
     """The interval in percent as [8.1, 16.0]; empty where there is none."""
     if figure is None or figure.interval is None:
         return ""
-    return f"[{100 * figure.interval.low:.1f}, {100 * figure.interval.high:.1f}]"
+    text = f"[{100 * figure.interval.low:.1f}, {100 * figure.interval.high:.1f}]"
+    return text.replace("-", MINUS)
 
 
 def spread_text(figure: Figure | None) -> str:
@@ -27,7 +28,7 @@ def spread_text(figure: Figure | None) -> str:
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.1f}%".replace("-", "\u2212")
+    return f"{100 * share:.1f}%".replace("-", MINUS)
 
 
 def column_values(figures: tuple[Figure | None, ...]) -> list[tuple[str, Figure | None]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dynexit.reporting.report.depth_plot import depth_plots
+from dynexit.reporting.report.depth_plot import depth_plots, depth_scales
 from dynexit.reporting.report.difficulty_plot import difficulty_plots
 from dynexit.reporting.report.heatmap import Heatmap, heatmaps
+from dynexit.reporting.report.palette import DepthScale
 from dynexit.reporting.report.panels import Plot
 from dynexit.reporting.report.pareto_plot import pareto_plots
 from dynexit.reporting.report.reliability_plot import reliability_plots
@@ -47,14 +48,14 @@ class Content:
 def build_content(sweeps: Sequence[Sweep]) -> Content:
     """Everything of the sweeps, with the settings chosen and the intervals computed."""
     points = average_seeds([point for sweep in sweeps for point in sweep.points])
-    bests = choose_all(points)
+    bests, scales = choose_all(points), depth_scales(sweeps)
     return Content(
         title="Early exits: " + ", ".join(dict.fromkeys(sweep.backbone for sweep in sweeps)),
         summary=tuple(summary(bests)),
-        table_notes=table_notes(bests),
+        table_notes=table_notes(sweeps, bests),
         tables=tuple(build_table(sweeps)),
-        sections=tuple(_sections(sweeps, points, bests)),
-        heatmaps=tuple(heatmaps(sweeps)),
+        sections=tuple(_sections(sweeps, points, bests, scales)),
+        heatmaps=tuple(heatmaps(sweeps, bests, scales)),
         certificates=certificates(sweeps),
         settings=all_settings(points),
         setups=tuple((sweep.backbone, setup_rows(sweep)) for sweep in sweeps),
@@ -62,12 +63,15 @@ def build_content(sweeps: Sequence[Sweep]) -> Content:
 
 
 def _sections(
-    sweeps: Sequence[Sweep], points: Sequence[Point], bests: Sequence[Best]
+    sweeps: Sequence[Sweep],
+    points: Sequence[Point],
+    bests: Sequence[Best],
+    scales: Mapping[str, DepthScale],
 ) -> list[PlotSection]:
     made = (
         ("pareto", "Quality against cost", pareto_plots(points)),
-        ("exit-layers", "Where tokens leave", depth_plots(bests)),
-        ("reliability", "What scores are worth", reliability_plots(sweeps)),
+        ("exit-layers", "Where tokens leave", depth_plots(bests, scales)),
+        ("reliability", "What scores are worth", reliability_plots(sweeps, scales)),
         ("difficulty", "Difficulty and depth", difficulty_plots(bests)),
     )
     return [

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dynexit.reporting.report.palette import INK, depth_fill, text_on
+from dynexit.reporting.report.palette import INK, DepthScale, text_on
 from dynexit.reporting.report.panels import Key, Panel, Plot
 from dynexit.reporting.report.settings import Best, group
-from dynexit.reporting.report.sweep import Point
+from dynexit.reporting.report.sweep import Point, Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,47 +20,54 @@ NOTE = (
 )
 
 
-def depth_plots(bests: Sequence[Best]) -> list[Plot]:
+def depth_scales(sweeps: Sequence[Sweep]) -> dict[str, DepthScale]:
+    """Colours of depth for each backbone, over all exits of its sweeps."""
+    points = [point for sweep in sweeps for point in sweep.points]
+    return {
+        backbone: DepthScale(
+            min(layer for p in own for layer in (*p.layers, *p.exit_layers, p.depth)),
+            max(p.depth for p in own),
+        )
+        for backbone, own in group(points, lambda p: p.backbone).items()
+    }
+
+
+def depth_plots(bests: Sequence[Best], scales: Mapping[str, DepthScale]) -> list[Plot]:
     """A plot for each backbone with a panel for each task, a bar for each judge."""
     counted = [best.point for best in bests if sum(best.point.exit_layers.values())]
     plots = []
     for backbone, own in group(counted, lambda p: p.backbone).items():
-        panels = tuple(_panel(task, same) for task, same in group(own, lambda p: p.task).items())
+        scale, by_task = scales[backbone], group(own, lambda p: p.task).items()
+        panels = tuple(_panel(task, same, scale) for task, same in by_task)
+        layers = sorted({layer for p in own for layer, count in p.exit_layers.items() if count})
+        keys = tuple(layer_key(layer, scale) for layer in layers)
         title = f"{backbone}: exit layers"
-        plots.append(Plot(f"exit-layers-{backbone}", title, NOTE, panels, depth_keys(own)))
+        plots.append(Plot(f"exit-layers-{backbone}", title, NOTE, panels, keys))
     return plots
 
 
-def depth_keys(points: Sequence[Point]) -> tuple[Key, ...]:
-    """A key for each layer that tokens left at."""
-    depth = points[0].depth
-    layers = sorted({layer for p in points for layer, count in p.exit_layers.items() if count})
-    return tuple(layer_key(layer, depth) for layer in layers)
+def layer_key(layer: int, scale: DepthScale) -> Key:
+    return Key(scale.name(layer), "s", scale.fill(layer))
 
 
-def layer_key(layer: int, depth: int) -> Key:
-    name = f"layer {layer} (full depth)" if layer == depth else f"layer {layer}"
-    return Key(name, "s", depth_fill(layer, depth))
-
-
-def _panel(task: str, points: Sequence[Point]) -> Panel:
+def _panel(task: str, points: Sequence[Point], scale: DepthScale) -> Panel:
     tokens = [sum(p.exit_layers.values()) for p in points]
     count = f"{min(tokens)}" if min(tokens) == max(tokens) else f"{min(tokens)} to {max(tokens)}"
     return Panel(
-        title=f"{task}: exit layers",
-        caption=f"Tokens by exit layer, n = {count} tokens a judge.",
-        draw=partial(_draw, points),
+        title=task,
+        caption=f"n = {count} tokens a judge.",
+        draw=partial(_draw, points, scale),
         left=1.15,
     )
 
 
-def _draw(points: Sequence[Point], axes: Axes) -> None:
+def _draw(points: Sequence[Point], scale: DepthScale, axes: Axes) -> None:
     from matplotlib.ticker import PercentFormatter
 
     for row, point in enumerate(points):
         total, left = sum(point.exit_layers.values()), 0.0
         for layer, count in sorted(point.exit_layers.items()):
-            share, fill = count / total, depth_fill(layer, point.depth)
+            share, fill = count / total, scale.fill(layer)
             if not count:
                 continue
             axes.barh(row, share, left=left, color=fill, edgecolor=INK, linewidth=0.5, height=0.72)

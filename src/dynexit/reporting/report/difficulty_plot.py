@@ -64,8 +64,8 @@ def difficulty_plots(bests: Sequence[Best]) -> list[Plot]:
 def _panel(task: str, points: Sequence[Point]) -> Panel:
     counts = ", ".join(f"{d.n} of level {d.level}" for d in level_depths(points[0]))
     return Panel(
-        title=f"{task}: difficulty and depth",
-        caption=f"Mean exit layer by level, n = {points[0].n} questions ({counts}).",
+        title=task,
+        caption=f"n = {points[0].n} questions ({counts}).",
         draw=partial(_draw, points),
     )
 

@@ -41,8 +41,8 @@ def html_report(content: Content) -> str:
     )
 
 
-def _panel(panel: Panel, prefix: str) -> Markup:
-    return Markup(inline_svg(panel, prefix))  # built as a tree, which escapes its texts
+def _panel(panel: Panel, label: str, prefix: str) -> Markup:
+    return Markup(inline_svg(panel, label, prefix))  # built as a tree, which escapes its texts
 
 
 def _key(key: Key) -> Markup:

@@ -64,11 +64,11 @@ def _fingerprint(about: Mapping[str, Any]) -> str:
 
 
 def _sweep(directory: Path, about: Mapping[str, Any], name: str) -> Sweep:
-    points = {}
+    points: dict[str, Point] = {}
     for row in read_records(directory / "points.jsonl"):
         point = _point(row, name)
-        # a resumed sweep may have written a row twice: the later one counts
-        points[str(row.fields.get("id", row.place))] = point
+        # two sweeps at once may have written a row twice: the first counts, as in the sweep
+        points.setdefault(str(row.fields.get("id", row.place)), point)
     if not points:
         raise UserError(f"{directory} has no points in points.jsonl; let the sweep run first")
     depth = next(iter(points.values())).depth

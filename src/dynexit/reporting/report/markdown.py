@@ -64,7 +64,8 @@ def _cells(row: TableRow) -> list[str]:
         " ".join(filter(None, (value_text(c, f), spread_text(f), interval_text(f))))
         for c, f in column_values(row.figures)
     ]
-    return [escape(row.judge) + mark, escape(row.setting), *figures]
+    setting = "; ".join(filter(None, (row.setting, row.training)))
+    return [escape(row.judge) + mark, escape(setting), *figures]
 
 
 def _text_table(table: TextTable) -> list[str]:
@@ -75,7 +76,7 @@ def _text_table(table: TextTable) -> list[str]:
 def _answer(heatmap: Heatmap) -> list[str]:
     tokens = " ".join(f"{escape(t.text)}<sub>{t.layer}</sub>" for t in heatmap.tiles)
     parts = [
-        f"### {escape(heatmap.backbone)}: {escape(heatmap.task)}",
+        f"### {escape(heatmap.backbone)}: {escape(heatmap.task)}, {escape(heatmap.judge)}",
         f"{escape(heatmap.setting)}. {escape(heatmap.summary)}",
         f"Prompt: {escape(heatmap.prompt)}",
         f"Answer: {tokens}",

@@ -6,20 +6,32 @@ colour vision, and black-and-white print, see the order of layers.
 
 from __future__ import annotations
 
-from functools import cache
+from dataclasses import dataclass
 
 # What becomes the colour of the text around a plot, whatever the page's theme.
 INK = "#010203"
 
 
-@cache
-def depth_fill(layer: int, depth: int) -> str:
-    """The fill of exit layer ``layer`` (from 1) of a backbone of ``depth`` layers, as #rrggbb."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
+@dataclass(frozen=True)
+class DepthScale:
+    """Colours from the ``first`` layer that a token may leave at to the ``last`` of the backbone,
+    both counted from 1."""
 
-    share = 1.0 if depth < 2 else min(max((layer - 1) / (depth - 1), 0.0), 1.0)
-    return to_hex(colormaps["cividis"](1.0 - share))
+    first: int
+    last: int
+
+    def fill(self, layer: int) -> str:
+        """The colour of an exit layer as #rrggbb."""
+        from matplotlib import colormaps
+        from matplotlib.colors import to_hex
+
+        span = self.last - self.first
+        share = (layer - self.first) / span if span > 0 else 1.0
+        return to_hex(colormaps["cividis"](1.0 - min(max(share, 0.0), 1.0)))
+
+    def name(self, layer: int) -> str:
+        """An exit layer in words."""
+        return f"layer {layer} (full depth)" if layer == self.last else f"layer {layer}"
 
 
 def text_on(fill: str) -> str:

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Inches: a panel, the space for its title in a PNG, and what lies around its axes.
-SIZE, HEAD = (3.5, 2.7), 0.3
-RIGHT, BOTTOM, TOP = 0.12, 0.48, 0.1
+SIZE, HEAD = (3.5, 2.55), 0.3
+RIGHT, BOTTOM, TOP = 0.2, 0.48, 0.1
+LINES = ("-", ":")
 COLUMNS = 3  # panels side by side in a PNG
 
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend. ``fill`` None is an empty marker; marker "-" is a line."""
+    """An entry of a legend. ``fill`` None is an empty marker; the markers "-" and
+    ":" are lines."""
 
     label: str
     marker: str
@@ -40,7 +42,7 @@ class Panel:
     caption: str
     draw: Callable[[Axes], None]
     tips: Mapping[str, list[str]] = field(default_factory=dict)
-    left: float = 0.62
+    left: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,15 @@ def _handles(keys: Sequence[Key]) -> list[object]:
     from matplotlib.lines import Line2D
 
     return [
-        Line2D([], [], color="#000000", label=key.label)
-        if key.marker == "-"
+        Line2D(
+            [],
+            [],
+            linestyle=":" if key.marker == ":" else "-",
+            color="#000000",
+            linewidth=1.2,
+            label=key.label,
+        )
+        if key.marker in LINES
         else Line2D(
             [],
             [],

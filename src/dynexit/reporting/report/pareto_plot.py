@@ -14,12 +14,13 @@ from dynexit.reporting.report.palette import INK
 from dynexit.reporting.report.panels import Key, Panel, Plot
 from dynexit.reporting.report.settings import accuracy, accuracy_name, group
 from dynexit.reporting.report.sweep import Point
-from dynexit.reporting.report.table import threshold_text
+from dynexit.reporting.report.table import metric_text, threshold_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 OTHER = "#999999"
+SPAN = 0.1  # of shares, the least that an axis shows
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,10 @@ def _panels(points: Sequence[Point], cost: Cost) -> Iterator[Panel]:
             own = [p for p in asked if quality.of(p) is not None]
             if not own:
                 continue
-            name = quality.name
-            if name == "accuracy":
-                name = f"accuracy ({accuracy_name(own[0].metrics)})"
-            many = {p.n for p in own}
+            many = "–".join(map(str, sorted({min(p.n for p in own), max(p.n for p in own)})))
             yield Panel(
                 title=f"{task}: {quality.name}",
-                caption=f"{name} against {cost.name}, {len(own)} settings, "
-                f"n = {'–'.join(map(str, sorted({min(many), max(many)})))} questions.",
+                caption=f"{len(own)} settings, n = {many} questions.",
                 draw=partial(_draw, own, cost, quality),
                 tips={
                     gid: [_tip(p, cost, quality) for p in same]
@@ -128,10 +125,24 @@ def _draw(points: Sequence[Point], cost: Cost, quality: Quality, axes: Axes) -> 
     if full is not None:
         axes.axhline(full, color=INK, linewidth=0.8, linestyle=":", alpha=0.6)
         axes.scatter([1.0], [full], s=120, marker="*", color=INK, zorder=3)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_ylim(*_limits([*map(y, points), *([] if full is None else [full])]))
     axes.set_xlabel(cost.label)
-    axes.set_ylabel(quality.name)
-    axes.margins(0.08)
+    axes.set_ylabel(_label(quality, points[0]))
+    axes.margins(x=0.08)
+
+
+def _limits(shares: Sequence[float]) -> tuple[float, float]:
+    """A range with some space around the shares, and never so narrow that noise looks large."""
+    low, high = min(shares), max(shares)
+    space = 0.06 * max(high - low, SPAN)
+    middle, half = (low + high) / 2, max(high - low, SPAN) / 2 + space
+    return middle - half, min(middle + half, max(1.0, high) + space)
+
+
+def _label(quality: Quality, point: Point) -> str:
+    metric = metric_text(accuracy_name(point.metrics))
+    return f"accuracy ({metric})" if quality.name == "accuracy" else "consistency (whole answers)"
 
 
 def _collections(points: Sequence[Point]) -> dict[str, list[Point]]:

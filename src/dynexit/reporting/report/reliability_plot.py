@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dynexit.reporting.report.depth_plot import layer_key
-from dynexit.reporting.report.palette import INK
+from dynexit.reporting.report.palette import INK, DepthScale
 from dynexit.reporting.report.panels import Key, Panel, Plot
 from dynexit.reporting.report.settings import group
 from dynexit.reporting.report.sweep import Reliability, Sweep
@@ -29,17 +29,25 @@ NOTE = (
 )
 
 
-def reliability_plots(sweeps: Sequence[Sweep]) -> list[Plot]:
+def reliability_plots(sweeps: Sequence[Sweep], scales: Mapping[str, DepthScale]) -> list[Plot]:
     """A plot for each backbone with a panel for each judge, a line for each exit."""
-    rows = [r for sweep in sweeps for r in sweep.reliability if any(c for *_, c in r.bins)]
+    rows = [row for sweep in sweeps for row in _parts(sweep)]
     plots = []
     for backbone, own in group(rows, lambda r: r.backbone).items():
-        panels = tuple(_panel(judge, same) for judge, same in group(own, lambda r: r.judge).items())
+        scale, by_judge = scales[backbone], group(own, lambda r: r.judge).items()
+        panels = tuple(_panel(judge, same, scale) for judge, same in by_judge)
         layers = sorted({r.exit_layer for r in own})
-        keys = (Key("calibrated", "-", None), *(layer_key(at, own[0].depth) for at in layers))
+        keys = (Key("score = share", ":", None), *(layer_key(at, scale) for at in layers))
         title = f"{backbone}: scores"
         plots.append(Plot(f"reliability-{backbone}", title, NOTE, panels, keys))
     return plots
+
+
+def _parts(sweep: Sweep) -> list[Reliability]:
+    """Rows with scores; where a task holds others together, its rows would count them twice."""
+    rows = [row for row in sweep.reliability if any(count for *_, count in row.bins)]
+    parts = [row for row in rows if row.task not in sweep.pooled]
+    return parts or rows
 
 
 def merge_bins(rows: Sequence[Reliability]) -> list[Bin]:
@@ -61,7 +69,7 @@ def weighted(rows: Sequence[Reliability], name: str) -> float | None:
     return sum(value * count for value, count in pairs) / total if pairs else None
 
 
-def _panel(judge: str, rows: Sequence[Reliability]) -> Panel:
+def _panel(judge: str, rows: Sequence[Reliability], scale: DepthScale) -> Panel:
     tasks = ", ".join(dict.fromkeys(r.task for r in rows))
     count = sum(c for r in rows for *_, c in r.bins)
     figures = [
@@ -70,25 +78,26 @@ def _panel(judge: str, rows: Sequence[Reliability]) -> Panel:
         if (value := weighted(rows, name)) is not None
     ]
     return Panel(
-        title=f"{judge}: scores",
+        title=judge,
         caption=f"{'; '.join(figures) or 'Scores'}. n = {count} scores on {tasks}.",
-        draw=partial(_draw, rows),
+        draw=partial(_draw, rows, scale),
     )
 
 
-def _draw(rows: Sequence[Reliability], axes: Axes) -> None:
+def _draw(rows: Sequence[Reliability], scale: DepthScale, axes: Axes) -> None:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-    most = max(c for r in rows for *_, c in r.bins)
-    for layer, same in sorted(group(rows, lambda r: r.exit_layer).items()):
-        merged = merge_bins(same)
+    by_layer = sorted(group(rows, lambda r: r.exit_layer).items())
+    lines = [(layer_key(layer, scale), merge_bins(same)) for layer, same in by_layer]
+    most = max(count for _, bins in lines for *_, count in bins)
+    for key, merged in lines:
         x, y = [b[0] for b in merged], [b[1] for b in merged]
         axes.plot(x, y, color="#888888", linewidth=0.9, zorder=1)
         axes.scatter(
             x,
             y,
-            s=[10 + 50 * min(1.0, b[2] / most) for b in merged],
+            s=[10 + 50 * b[2] / most for b in merged],
             marker="s",
-            color=layer_key(layer, same[0].depth).fill,
+            color=key.fill,
             edgecolors=INK,
             linewidths=0.5,
             zorder=2,

@@ -14,10 +14,9 @@ CONSISTENT = 0.97
 RULES: Mapping[Rule, str] = {
     "saving": f"the largest FLOP saving among settings of which at least {CONSISTENT:.0%} of "
     "answers are the full model's, token for token",
-    "consistency": f"no setting reached {CONSISTENT:.0%}, so the most consistent one",
+    "consistency": f"no setting of the judge reached {CONSISTENT:.0%}, so its most consistent one "
+    "is shown",
 }
-# Metrics that stand for accuracy, where a task has several: the first of these that it has.
-_ACCURACY = ("em", "exact_match", "acc", "accuracy", "mc1", "f1")
 
 K = TypeVar("K")
 
@@ -32,7 +31,7 @@ class Best:
 
 def accuracy_name(metrics: Mapping[str, float]) -> str | None:
     """The metric called accuracy: exact match where there is one, else the first."""
-    return next((name for name in _ACCURACY if name in metrics), next(iter(metrics), None))
+    return "em" if "em" in metrics else next(iter(metrics), None)
 
 
 def accuracy(point: Point) -> float | None:

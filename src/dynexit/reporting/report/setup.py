@@ -10,7 +10,7 @@ from dynexit.reporting.report.sweep import Sweep
 # Fields of sweep.json in the order of the report; what else is there follows.
 _ORDER = ("command", "date", "machine", "versions", "fingerprint", "family", "depth", "tasks")
 _NAMES = {"tasks": "questions", "fingerprint": "weights", "depth": "layers"}
-_HIDDEN = {"schema", "model"}
+_HIDDEN = {"schema", "model", "digests"}
 
 
 def setup_rows(sweep: Sweep) -> list[tuple[str, str]]:
@@ -27,7 +27,7 @@ def setup_rows(sweep: Sweep) -> list[tuple[str, str]]:
 def words(value: Any) -> str:
     """Any JSON value as a line of text."""
     if isinstance(value, Mapping):
-        return "; ".join(f"{name} {words(part)}" for name, part in value.items())
+        return "; ".join(f"{name} {words(v)}" for name, v in value.items() if v is not None)
     if isinstance(value, list):
         return ", ".join(words(part) for part in value)
     return "" if value is None else str(value)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dynexit.reporting.report.cells import percent
 from dynexit.reporting.report.settings import CONSISTENT, RULES, Best, group
+from dynexit.reporting.report.sweep import Sweep
 
 
 def summary(bests: Sequence[Best]) -> list[str]:
@@ -32,11 +33,11 @@ def _line(backbone: str, task: str, bests: Sequence[Best]) -> str:
     )
 
 
-def table_notes(bests: Sequence[Best]) -> tuple[str, ...]:
+def table_notes(sweeps: Sequence[Sweep], bests: Sequence[Best]) -> tuple[str, ...]:
     """How settings were chosen and what the brackets hold."""
     notes = [f"Each judge is shown at one setting: {RULES['saving']}."]
     if any(b.rule == "consistency" for b in bests):
-        notes.append(f"† {RULES['consistency']}.")
+        notes.append(f"†: {RULES['consistency']}.")
     notes.append(
         "Settings are chosen and reported on the same questions, so the figures are somewhat "
         "optimistic; only a certificate, where there is one, is a guarantee. Brackets hold 95% "
@@ -44,6 +45,9 @@ def table_notes(bests: Sequence[Best]) -> tuple[str, ...]:
         "out. An interval of no width means only that all questions gave the same: of n answers "
         "all consistent, up to 3/n could still differ in the long run (95%)."
     )
+    pooled = sorted({task for sweep in sweeps for task in sweep.pooled})
+    if pooled:
+        notes.append(f"The questions of other tasks are taken together as {', '.join(pooled)}.")
     if any(len(b.point.seeds) > 1 for b in bests):
         notes.append("Figures are means over training seeds; ± is their standard deviation.")
     return tuple(notes)

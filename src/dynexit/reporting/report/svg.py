@@ -8,16 +8,16 @@ from xml.etree import ElementTree
 import numpy as np
 
 from dynexit.reporting.report.palette import INK
-from dynexit.reporting.report.panels import Key, Panel, panel_svg
+from dynexit.reporting.report.panels import LINES, Key, Panel, panel_svg
 
 _DROPPED = {"metadata", "style", "title"}
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
-def inline_svg(panel: Panel, prefix: str) -> str:
-    """A panel as an ``svg`` element. ``prefix`` keeps its ids apart from other panels'.
+def inline_svg(panel: Panel, label: str, prefix: str) -> str:
+    """A panel as an ``svg`` element, which screen readers call ``label``.
 
-    Marks with a tip say it when pointed at; the whole is named for screen readers.
+    ``prefix`` keeps its ids apart from other panels'. Marks with a tip say it when pointed at.
     """
     root = ElementTree.fromstring(panel_svg(panel))
     _strip(root)
@@ -27,14 +27,15 @@ def inline_svg(panel: Panel, prefix: str) -> str:
         _adapt(element, prefix)
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
-    root.attrib.update({"role": "img", "aria-label": f"{panel.title}. {panel.caption}"})
+    root.attrib.update({"role": "img", "aria-label": label})
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
 
 
 def key_svg(key: Key) -> str:
     """The mark of a legend's entry."""
-    if key.marker == "-":
-        shape = '<path d="M-9 0H9" stroke="currentColor" stroke-width="1.5"/>'
+    if key.marker in LINES:
+        dashes = ' stroke-dasharray="1.5 2.5"' if key.marker == ":" else ""
+        shape = f'<path d="M-10 0H10" stroke="currentColor" stroke-width="1.6"{dashes}/>'
     else:
         fill = key.fill.replace(INK, "currentColor") if key.fill else "none"
         shape = f'<path d="{_marker_path(key.marker)}" fill="{fill}" stroke="currentColor"/>'

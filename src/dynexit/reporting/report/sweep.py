@@ -93,3 +93,11 @@ class Sweep:
     reliability: tuple[Reliability, ...]
     examples: tuple[Example, ...]
     certificates: tuple[Certificate, ...]
+
+    @property
+    def pooled(self) -> set[str]:
+        """Tasks that hold the questions of several others, which alone ``sweep.json`` names."""
+        named = self.about.get("tasks")
+        parts = set(named) if isinstance(named, dict) else set()
+        tasks = {point.task for point in self.points}
+        return tasks - parts if parts & tasks else set()

@@ -23,6 +23,9 @@ from dynexit.reporting.report.sweep import Point, Sweep
 COLUMNS = ("accuracy", "consistency", "FLOP saving", "byte saving", "layer saving", "speedup")
 
 
+_METRICS = {"em": "exact match", "f1": "F1 over words", "mc1": "MC1", "mc2": "MC2"}
+
+
 @dataclass(frozen=True)
 class Figure:
     """A number, its confidence interval over questions and its standard deviation over seeds."""
@@ -34,11 +37,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A judge at its best setting on a task; the full model has no ``rule``. Figures are in
+    """A judge at its best setting on a task; the full model has no ``rule``. ``setting`` is state
+    policy and threshold, ``training`` what else tells it from others. Figures are those of
     ``COLUMNS``, None where not measured."""
 
     judge: str
     setting: str
+    training: str
     rule: Rule | None
     figures: tuple[Figure | None, ...]
 
@@ -65,11 +70,18 @@ def build_table(sweeps: Sequence[Sweep]) -> list[TaskRows]:
     ]
 
 
+def metric_text(name: str | None) -> str:
+    """A metric's name in words; empty for none."""
+    return "" if name is None else _METRICS.get(name, name)
+
+
 def setting_text(point: Point) -> str:
-    """State policy, threshold and training of a point, in words."""
-    parts = [point.state, f"threshold {threshold_text(point.threshold)}"]
-    if point.layers:
-        parts.append("exits " + ", ".join(map(str, point.layers)))
+    return f"{point.state}, threshold {threshold_text(point.threshold)}"
+
+
+def training_text(point: Point) -> str:
+    """Exit layers, and how labels were made and how often a judge was trained."""
+    parts = ["exits " + ", ".join(map(str, point.layers))] if point.layers else []
     if point.top_k is not None:
         parts.append(f"top-{point.top_k} labels")
     if len(point.seeds) > 1:
@@ -90,7 +102,7 @@ def _task_rows(points: Sequence[Point], bests: Sequence[Best]) -> TaskRows:
         backbone=first.backbone,
         task=first.task,
         n=first.n,
-        metric=accuracy_name(first.metrics) or "",
+        metric=metric_text(accuracy_name(first.metrics)),
         rows=(_full_row(first), *(_row(points, best) for best in bests)),
     )
 
@@ -99,7 +111,7 @@ def _full_row(point: Point) -> TableRow:
     name = accuracy_name(point.metrics)
     value = None if name is None else point.full_metrics.get(name)
     accuracy = None if value is None else Figure(value)
-    return TableRow("full model", "", None, (accuracy, *(None for _ in COLUMNS[1:])))
+    return TableRow("full model", "", "", None, (accuracy, *(None for _ in COLUMNS[1:])))
 
 
 def _row(points: Sequence[Point], best: Best) -> TableRow:
@@ -127,7 +139,7 @@ def _row(points: Sequence[Point], best: Best) -> TableRow:
             for value in (point.byte_saving, point.layer_saving, point.speedup)
         ),
     )
-    return TableRow(point.judge, setting_text(point), best.rule, figures)
+    return TableRow(point.judge, setting_text(point), training_text(point), best.rule, figures)
 
 
 def _mean_interval(point: Point, name: str) -> Interval | None:
