@@ -234,6 +234,12 @@ def test_layers_and_batch_size_as_the_command_line_gives_them(mistral: Model) ->
     assert fixed.choice.policy.layers == (6,)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which cuda means")
+def test_without_a_gpu_the_default_of_the_command_line_is_the_cpu() -> None:
+    assert DynexitLM("reference:mistral", device="cuda").device == torch.device("cpu")
+    assert DynexitLM("reference:mistral").device == torch.device("cpu")
+
+
 def test_a_tokenizer_without_begin_and_end_is_told(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "bytes", "mamba2")
     write_json(directory / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})

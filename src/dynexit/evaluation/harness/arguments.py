@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ KNOWN = (
     *("pretrained", "exits", "judge", "threshold", "exit_layer", "state", "layers"),
     *("dtype", "device", "batch_size", "max_length", "max_gen_toks"),
 )
+_log = logging.getLogger(__name__)
 Numbers = int | str | Sequence[int] | None
 
 
@@ -27,6 +29,20 @@ def dtype_of(name: str | None) -> torch.dtype | None:
     if name not in DTYPES:
         raise UserError(f"dtype={name} is not known; choose from auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def device_of(name: str | None) -> str:
+    """Where to compute; None is a GPU if there is one.
+
+    The harness's command says ``cuda`` where its user said nothing, so without a GPU that means
+    the CPU, as it does for the harness's ``hf``.
+    """
+    if torch.cuda.is_available():
+        return name or "cuda"
+    if name is None or name.startswith("cuda"):
+        _log.info("no CUDA device here: computing on the CPU")
+        return "cpu"
+    return name
 
 
 def whole(name: str, value: object) -> int:

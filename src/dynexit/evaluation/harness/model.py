@@ -21,6 +21,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from dynexit.evaluation.harness.arguments import (
     Numbers,
     batch_of,
+    device_of,
     dtype_of,
     refuse_unknown,
     whole,
@@ -59,7 +60,7 @@ class DynexitLM(TextLM):
         state: str = "recompute",
         layers: Numbers = None,
         dtype: str | None = None,
-        device: str = "cpu",
+        device: str | None = None,
         batch_size: int | str | None = None,
         max_length: int | None = None,
         max_gen_toks: int = 256,
@@ -71,7 +72,7 @@ class DynexitLM(TextLM):
         self.batch_size = batch_of(batch_size)
         self.max_gen_toks = whole("max_gen_toks", max_gen_toks)
         if isinstance(pretrained, str):
-            pretrained = load_model(pretrained, dtype_of(dtype), device)
+            pretrained = load_model(pretrained, dtype_of(dtype), device_of(device))
         super().__init__(pretrained, max_length)
         self.choice = choose(self.model, asked)
         self._device = self.model.backbone.device
