@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dynexit.commands.certified import choose_certified
 from dynexit.commands.options import (
     DataDir,
     Dtype,
@@ -16,13 +17,14 @@ from dynexit.commands.options import (
     Layers,
     Limit,
     Model,
+    Risk,
     State,
     Threshold,
     names,
     whole_numbers,
 )
 from dynexit.commands.output import counting, note, out, print_json
-from dynexit.commands.policy import REFERENCE, REFERENCE_JUDGE, Choice, Wish, choose, load
+from dynexit.commands.policy import REFERENCE, REFERENCE_JUDGE, Choice, Wish, load
 
 if TYPE_CHECKING:
     from dynexit.evaluation.results import Result
@@ -63,6 +65,7 @@ def evaluate(
     exits: Exits = None,
     judge: Judge = None,
     threshold: Threshold = None,
+    risk: Risk = None,
     exit_layer: ExitLayer = None,
     layers: Layers = None,
     state: State = "recompute",
@@ -94,7 +97,7 @@ def evaluate(
     chosen = None if layers is None else whole_numbers("--layers", layers)
     wish = Wish(exits, judge, threshold, exit_layer, chosen, state)
     loaded = load(model, dtype)
-    choice = choose(loaded, wish)
+    choice = choose_certified(loaded, wish, risk)
     caution = {"note": CAUTION} if model.startswith(REFERENCE) and set(asked) - {OWN} else {}
     for line in caution.values():
         note(line)

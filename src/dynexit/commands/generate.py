@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dynexit.commands.certified import choose_certified
 from dynexit.commands.options import (
     SAMPLING_PANEL,
     Dtype,
@@ -15,12 +16,13 @@ from dynexit.commands.options import (
     Judge,
     Layers,
     Model,
+    Risk,
     State,
     Threshold,
     whole_numbers,
 )
 from dynexit.commands.output import out, print_json
-from dynexit.commands.policy import Choice, Wish, choose, load
+from dynexit.commands.policy import Choice, Wish, load
 from dynexit.commands.prompt import read_prompt, unescaped
 from dynexit.errors import UserError
 
@@ -48,6 +50,7 @@ def generate(
     exits: Exits = None,
     judge: Judge = None,
     threshold: Threshold = None,
+    risk: Risk = None,
     exit_layer: ExitLayer = None,
     layers: Layers = None,
     state: State = "recompute",
@@ -104,7 +107,7 @@ def generate(
     chosen = None if layers is None else whole_numbers("--layers", layers)
     wish = Wish(exits, judge, threshold, exit_layer, chosen, state)
     loaded = load(model, dtype)
-    choice = choose(loaded, wish)
+    choice = choose_certified(loaded, wish, risk)
     if json:
         from dynexit.inference.generate import generate as decode
 

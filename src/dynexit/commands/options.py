@@ -51,6 +51,15 @@ Threshold = Annotated[
         rich_help_panel=EXITS_PANEL,
     ),
 ]
+Risk = Annotated[
+    float | None,
+    typer.Option(
+        "--risk",
+        metavar="R",
+        help="Instead of a threshold: the one that calibrate certified for a risk of at most R.",
+        rich_help_panel=EXITS_PANEL,
+    ),
+]
 ExitLayer = Annotated[
     int | None,
     typer.Option(

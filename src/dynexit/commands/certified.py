@@ -1,0 +1,53 @@
+"""``--risk``: the threshold that a certificate of ``dynexit calibrate`` gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dynexit.errors import UserError
+from dynexit.exits.choice import NONE, REFERENCE, REFERENCE_JUDGE, Choice, Wish, choose
+
+if TYPE_CHECKING:
+    from dynexit.models.loading import Model
+
+
+def choose_certified(model: Model, wish: Wish, risk: float | None) -> Choice:
+    """What the options ask for; with a ``risk``, at the threshold certified for it."""
+    if risk is None:
+        return choose(model, wish)
+    for option in ("threshold", "exit_layer", "layers"):
+        if getattr(wish, option) is not None:
+            name = option.replace("_", "-")
+            raise UserError(f"--risk chooses the threshold; leave --{name} out")
+    if wish.judge == NONE:
+        raise UserError("--judge none means full depth, which risks nothing; leave --risk out")
+    shipped = wish.exits is None and model.name.startswith(REFERENCE)
+    return _certified(
+        model, replace(wish, judge=wish.judge or REFERENCE_JUDGE) if shipped else wish, risk
+    )
+
+
+def _certified(model: Model, wish: Wish, risk: float) -> Choice:
+    from dynexit.calibration import load_certificate
+    from dynexit.evaluation.certify import judge_digest
+    from dynexit.exits.fingerprint import fingerprint
+    from dynexit.reference.pair import exits_directory
+
+    if wish.exits is None and not model.name.startswith(REFERENCE):
+        raise UserError(
+            f"--risk {risk:g} needs an exit set with certificates; make them with "
+            f"'dynexit calibrate {model.name} --exits DIR' and give --exits DIR"
+        )
+    choice = choose(model, wish)
+    assert choice.policy is not None, "a judge was named"
+    place = wish.exits or exits_directory(model.name.removeprefix(REFERENCE), choice.judge)
+    certificate = load_certificate(
+        place, risk, judge=choice.judge, state=choice.state, backbone=fingerprint(model.backbone)
+    )
+    if certificate.judge_digest != judge_digest(choice.policy):
+        raise UserError(
+            f"{place}/calibration.json certifies other weights of the judge; calibrate again"
+        )
+    policy = replace(choice.policy, thresholds=certificate.thresholds)
+    return replace(choice, policy=policy, threshold=certificate.threshold)

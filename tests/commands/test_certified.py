@@ -1,0 +1,76 @@
+"""``--risk``: the certified threshold is used, and only for the judge that it was made for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner, Result
+
+from dynexit.cli import app
+from dynexit.reference.pair import exits_directory
+
+MODEL, RISK = "reference:mistral", "0.3"
+QUESTION = "Question: What is the capital of France?\nAnswer:"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def exits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("certified") / "exits"
+    shutil.copytree(exits_directory("mistral", "linear"), place)
+    (place / "calibration.json").unlink(missing_ok=True)
+    result = run("calibrate", MODEL, "--exits", str(place), "--risk", RISK, "--limit", "8")
+    assert result.exit_code == 0, result.stderr
+    return place
+
+
+def certified_threshold(place: Path) -> float:
+    content = json.loads((place / "calibration.json").read_text())
+    return float(content["certificates"][0]["threshold"])
+
+
+def test_certified_threshold_is_used(exits: Path) -> None:
+    result = run("generate", MODEL, QUESTION, "--exits", str(exits), "--risk", RISK, "--json")
+    assert result.exit_code == 0, result.stderr
+    given = str(certified_threshold(exits))
+    same = run("generate", MODEL, QUESTION, "--exits", str(exits), "--threshold", given, "--json")
+    assert json.loads(result.stdout)["tokens"] == json.loads(same.stdout)["tokens"]
+
+
+def test_eval_tells_the_certified_threshold(exits: Path) -> None:
+    options = ("--exits", str(exits), "--risk", RISK, "--limit", "1", "--json")
+    result = run("eval", MODEL, *options)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["threshold"] == certified_threshold(exits)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--risk", "0.01"), "no certificate of risk 0.01"),
+        (("--risk", RISK, "--threshold", "0.5"), "leave --threshold out"),
+        (("--risk", RISK, "--state", "copy"), "state copy"),
+    ],
+)
+def test_contradictions_are_refused(exits: Path, options: tuple[str, ...], words: str) -> None:
+    result = run("generate", MODEL, QUESTION, "--exits", str(exits), *options)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_other_weights_are_refused(exits: Path, tmp_path: Path) -> None:
+    place = tmp_path / "exits"
+    shutil.copytree(exits, place)
+    weights = place / "exits.safetensors"
+    tensors = load_file(weights)
+    save_file({name: tensor * 2 for name, tensor in tensors.items()}, weights)
+    result = run("generate", MODEL, QUESTION, "--exits", str(place), "--risk", RISK)
+    assert result.exit_code == 2
+    assert "calibrate again" in result.stderr
