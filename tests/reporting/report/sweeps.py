@@ -27,6 +27,7 @@ def write_sweep(
     n: int = 40,
     timed: bool = True,
     answer: str = " Paris",
+    tasks: tuple[str, ...] = TASKS,
 ) -> Path:
     """Points, reliability, examples and a certificate."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,7 @@ def write_sweep(
         "date": "2025-01-31T12:00:00+00:00",
         "versions": {"dynexit": "0.1.0", "torch": "2.13.0", "python": "3.12.3"},
         "grid": {"judges": list(judges), "states": list(states), "thresholds": list(THRESHOLDS)},
-        "tasks": dict.fromkeys(TASKS, n),
+        "tasks": dict.fromkeys(tasks, n),
         "machine": "AMD EPYC, 2 threads, 16 GB",
     }
     (directory / "sweep.json").write_text(json.dumps(about))
@@ -53,11 +54,11 @@ def write_sweep(
             for seed in (seeds if judge != "top-probability" else (None,))
             for state in states
             for threshold in THRESHOLDS
-            for task in TASKS
+            for task in tasks
         ),
     )
-    write_rows(directory / "reliability.jsonl", _reliability(random, judges))
-    write_rows(directory / "examples.jsonl", _examples(random, judges, answer))
+    write_rows(directory / "reliability.jsonl", _reliability(random, judges, tasks))
+    write_rows(directory / "examples.jsonl", _examples(random, judges, tasks, answer))
     backbone = Fingerprint("mistral", DEPTH, 8, 16, "d")
     save_certificates(directory, [_certificate(backbone)], backbone)
     return directory
@@ -143,9 +144,11 @@ def _point(
     }
 
 
-def _reliability(random: np.random.Generator, judges: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _reliability(
+    random: np.random.Generator, judges: tuple[str, ...], tasks: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
     for judge in judges:
-        for task in TASKS:
+        for task in tasks:
             for number, layer in enumerate(LAYERS):
                 scores = np.linspace(0.05, 0.95, 10)
                 right = np.clip(scores + random.normal(0, 0.06, 10) + 0.05 * number, 0, 1)
@@ -163,7 +166,7 @@ def _reliability(random: np.random.Generator, judges: tuple[str, ...]) -> Iterat
 
 
 def _examples(
-    random: np.random.Generator, judges: tuple[str, ...], answer: str
+    random: np.random.Generator, judges: tuple[str, ...], tasks: tuple[str, ...], answer: str
 ) -> Iterator[dict[str, Any]]:
     pieces = [
         answer,
@@ -179,7 +182,7 @@ def _examples(
         ".",
     ]
     for judge in judges[-2:]:
-        for task in TASKS[:2]:
+        for task in tasks[:2]:
             tokens = [
                 {
                     "text": piece,

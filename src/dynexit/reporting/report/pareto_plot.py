@@ -108,12 +108,13 @@ def _draw(points: Sequence[Point], cost: Cost, quality: Quality, axes: Axes) -> 
         return quality.of(point) or 0.0
 
     best = front(points, x, y)
+    leading = {id(p) for p in best}
     axes.plot([x(p) for p in best], [y(p) for p in best], color=INK, linewidth=1.2, zorder=1)
     for gid, same in _collections(points).items():
         axes.scatter(
             [x(p) for p in same],
             [y(p) for p in same],
-            s=[46 if p in best else 24 for p in same],
+            s=[46 if id(p) in leading else 24 for p in same],
             marker=JUDGE_MARKERS.get(same[0].judge, "o"),
             color=STATE_COLOURS.get(same[0].state, OTHER),
             alpha=0.9,

@@ -54,7 +54,8 @@ def _strip(root: ElementTree.Element) -> None:
 
 def _add_tips(root: ElementTree.Element, gid: str, tips: list[str]) -> None:
     group = next((e for e in root.iter("g") if e.get("id") == gid), None)
-    marks = [] if group is None else list(group.iter("use"))
+    # one shape is drawn by reference where it is drawn often, and as a path of its own where not
+    marks = [] if group is None else list(group.iter("use")) or group.findall("path")
     if len(marks) == len(tips):
         for mark, tip in zip(marks, tips, strict=True):
             ElementTree.SubElement(mark, "title").text = tip

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from dynexit.errors import UserError
 from dynexit.files import atomic_path
 from dynexit.reporting.report.content import Content, build_content
 from dynexit.reporting.report.html import html_report
@@ -20,7 +21,13 @@ def write_report(directories: Sequence[Path], out: Path) -> Path:
     What a sweep did not measure has no section. Gives the path of report.html. Raises
     ``UserError`` where a directory holds no sweep or a damaged one, or ``out`` can't be written.
     """
-    content = build_content(load_sweeps(directories))
+    sweeps = load_sweeps(directories)
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # told before the work, not after it
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"cannot write to {out}: {reason}; choose another path") from error
+    content = build_content(sweeps)
     pictures = _pictures(content)
     page, text = html_report(content), markdown_report(content, {n: p.title for n, p in pictures})
     for name, plot in pictures:
