@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from paper_questions import TRAINING_SHARE, Division
 
+from dynexit.commands.output import counting, note
 from dynexit.evaluation.candidates import Wanted
 from dynexit.evaluation.demo import applicable_states
-from dynexit.evaluation.sweep import Counting, Grid, run_sweep
+from dynexit.evaluation.sweep import Grid, run_sweep
 from dynexit.exits.judges import TRAINED_JUDGES
 from dynexit.files import read_json, write_json
 from dynexit.inference.decoder import Decoder
 from dynexit.models.cost import token_cost
-from dynexit.models.loading import Model
+from dynexit.models.loading import Model, load_model
+from dynexit.reporting.tables import quantity
 from dynexit.training import ExitRecipe, fit_exits
 from dynexit.training.collect import CollectSettings, collect
 from dynexit.training.store import Store
@@ -60,9 +64,26 @@ class Estimate:
     hours: float
 
 
-def study(
-    model: Model, layers: tuple[int, ...], plan: Plan, out: Path, counting: Counting, command: str
+def run_backbone(
+    name: str, layers: tuple[int, ...], plan: Plan, out: Path, dtype: str, device: str, command: str
 ) -> None:
+    """Load the model, tell how long it will take, train and sweep; the model is gone afterwards."""
+    model = load_model(name, getattr(torch, dtype), device)
+    told = estimate(model, plan, layers)
+    note(
+        f"{name}: a token reads {quantity(told.bytes_per_token, 'B')} and takes "
+        f"{told.token_seconds:.2g} s alone, {told.batched_seconds:.2g} s in a batch, "
+        f"{told.prompt_seconds:.2g} s in a prompt; all of it takes at most about "
+        f"{told.hours:.2g} hours"
+    )
+    _study(model, layers, plan, out, command)
+    del model
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _study(model: Model, layers: tuple[int, ...], plan: Plan, out: Path, command: str) -> None:
     """Train the judges and sweep, in the directory ``out``; goes on from wherever it was."""
     sets = _exit_sets(model, layers, plan, out)
     grid = Grid(plan.thresholds, tuple(applicable_states(model.backbone.config)), plan.timed)

@@ -7,7 +7,6 @@ See README.md beside it.
 
 from __future__ import annotations
 
-import gc
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import typer
 
 from dynexit.cli import Commands
 from dynexit.commands.options import DataDir, names, whole_numbers
-from dynexit.commands.output import counting, note, out
+from dynexit.commands.output import out
 from dynexit.commands.policy import DTYPES
 from dynexit.errors import UserError
 
@@ -113,7 +112,7 @@ def study(
 
     Example: `python studies/paper/run.py --out results --data-dir official`
     """
-    from paper_backbone import Plan
+    from paper_backbone import Plan, run_backbone
 
     from dynexit.evaluation.sweep_folder import claimed
     from dynexit.reporting.report import write_report
@@ -147,36 +146,10 @@ def study(
         )
         done = []
         for name, (model, _) in backbones.items():
-            _one(model, exits[name], plan, out_dir / name, DTYPES[dtype], place, command)
             done.append(out_dir / name)
+            run_backbone(model, exits[name], plan, done[-1], DTYPES[dtype], place, command)
             report = write_report(done, out_dir)
-    out().print(f"report: {report}")
-
-
-def _one(
-    name: str, layers: tuple[int, ...], plan: Any, into: Path, dtype: str, device: str, command: str
-) -> None:
-    """A backbone's part; the model is gone when it returns."""
-    import torch
-    from paper_backbone import estimate
-    from paper_backbone import study as study_backbone
-
-    from dynexit.models.loading import load_model
-    from dynexit.reporting.tables import quantity
-
-    model = load_model(name, getattr(torch, dtype), device)
-    told = estimate(model, plan, layers)
-    note(
-        f"{name}: a token reads {quantity(told.bytes_per_token, 'B')} and takes "
-        f"{told.token_seconds:.2g} s alone, {told.batched_seconds:.2g} s in a batch, "
-        f"{told.prompt_seconds:.2g} s in a prompt; all of it takes at most about "
-        f"{told.hours:.2g} hours"
-    )
-    study_backbone(model, layers, plan, into, counting, command)
-    del model
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    out().print(f"report: {report}", soft_wrap=True)
 
 
 def _division(tasks: str, limit: int | None, train_limit: int | None, data: Path | None) -> Any:
@@ -200,7 +173,9 @@ def _checked(name: str, layers: tuple[int, ...] | None, plan: Any) -> tuple[int,
 
     directory = resolve_model(name)
     load_tokenizer(directory)
-    found: tuple[int, ...] = replace(plan.recipe, layers=layers).exits(read_config(directory).depth)
+    recipe = replace(plan.recipe, layers=layers)
+    found: tuple[int, ...] = recipe.exits(read_config(directory).depth)
+    list(plan.recipes(found))  # refuses a top-k that can't be
     return found
 
 
