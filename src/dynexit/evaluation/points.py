@@ -10,9 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from dynexit.errors import UserError
-from dynexit.evaluation.consistency import consistency
+from dynexit.evaluation.consistency import compare
 from dynexit.evaluation.jsonl import Journal, Row
-from dynexit.evaluation.losses import rouge_l
 from dynexit.evaluation.runner import Answer
 from dynexit.inference.cost import DecodingCost
 
@@ -180,17 +179,10 @@ def _means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _consistency(compared: Sequence[Compared]) -> dict[str, float | None]:
     full = [c.full.generation for c in compared]
     early = [c.early.generation for c in compared]
-    found = consistency([g.ids for g in full], [g.ids for g in early])
     agreeing = [c.agreeing for c in compared if c.agreeing is not None]
-    tokens = sum(len(g.tokens) for g in full)
-    known = len(agreeing) == len(compared) and tokens > 0
-    return {
-        "answers": found.answers,
-        "tokens": found.tokens,
-        "agreed": found.agreed,
-        "rouge_l": fmean(rouge_l(a.text, b.text) for a, b in zip(full, early, strict=True)),
-        "teacher_forced": sum(agreeing) / tokens if known else None,
-    }
+    found = compare(full, early, agreeing if len(agreeing) == len(compared) else None)
+    names = ("answers", "tokens", "agreed", "rouge_l", "teacher_forced")
+    return {name: getattr(found, name) for name in names}
 
 
 def _columns(
