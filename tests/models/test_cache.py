@@ -133,3 +133,11 @@ def test_step_reads_what_a_prompt_of_one_row_left_in_bf16(kind: str) -> None:
     cache = backbone.new_cache(1, 8)
     steps = [run(backbone, cache, hidden[:, t : t + 1], [t]) for t in range(8)]
     torch.testing.assert_close(torch.cat(steps, 1), whole, atol=0.15, rtol=0.05)
+
+
+@KINDS
+def test_as_many_rows_as_memory_may_hold(kind: str) -> None:
+    backbone = small_backbone(kind)
+    one = backbone.new_cache(1, CAPACITY).nbytes()
+    assert backbone.rows_within(CAPACITY, 5 * one + one // 2) == 5
+    assert backbone.rows_within(CAPACITY, one - 1) == 1  # never none

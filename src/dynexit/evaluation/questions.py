@@ -12,7 +12,7 @@ from dynexit.evaluation.replay import Replay
 from dynexit.evaluation.runner import Answer, answer_in_batches
 from dynexit.evaluation.tasks.task import Question, Task
 from dynexit.exits.policy import ExitPolicy
-from dynexit.inference.cost import _Pricing  # one for all answers: decoding_cost makes one a call
+from dynexit.inference.cost import Pricing
 from dynexit.inference.generation import GeneratedToken, Generation
 from dynexit.models.loading import Model
 
@@ -77,7 +77,7 @@ class Comparison:
     def __init__(self, model: Model, asked: Asked, policy: ExitPolicy) -> None:
         self._asked = asked
         self._policy = policy
-        self._pricing = _Pricing(model.backbone.config, policy, None)
+        self._pricing = Pricing(model.backbone.config, policy, None)
 
     def compare(self, replay: Replay | None) -> list[Compared]:
         """All questions; where a ``replay`` tells the answer, it is not decoded."""

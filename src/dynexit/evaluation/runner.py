@@ -22,6 +22,7 @@ from dynexit.inference.settings import GenerationSettings
 from dynexit.models.loading import Model
 
 FULL = "full"
+_LEAST_CHARACTERS = 2  # of a token in running text, for planning memory
 Ways = Mapping[str, ExitPolicy | None]
 
 
@@ -97,9 +98,12 @@ class _Run:
         self._made: dict[str, dict[int, Generation]] = {name: {} for name in ways}
 
     def groups(self, size: int) -> Iterator[list[int]]:
-        """Numbers of questions to decode together. Where the model's own answers are part of the
-        prompt, earlier turns come first."""
+        """Numbers of questions to decode together, at most ``size`` and no more than memory should
+        hold. Where the model's own answers are part of the prompt, earlier turns come first."""
         questions = self.task.questions
+        longest = max((len(question.prompt) for question in questions), default=0)
+        tokens = longest // _LEAST_CHARACTERS + self.task.max_new_tokens
+        size = min(size, self._model.backbone.rows_within(tokens))
         order = sorted(
             range(len(questions)),
             key=lambda i: (len(questions[i].pieces), len(questions[i].prompt)),

@@ -76,11 +76,11 @@ def decoding_cost(
     a batch shares is counted for each of its rows.
     """
     answers = [generations] if isinstance(generations, Generation) else generations
-    pricing = _Pricing(config, policy, dtype_bytes)
+    pricing = Pricing(config, policy, dtype_bytes)
     return sum((pricing.answer(answer) for answer in answers), DecodingCost())
 
 
-class _Pricing:
+class Pricing:
     """Costs of one model and policy, by exit layer."""
 
     def __init__(

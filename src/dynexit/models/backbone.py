@@ -17,6 +17,8 @@ from dynexit.models.padding import Padding
 from dynexit.models.placement import Placement
 from dynexit.models.rope import RopeTable
 
+STATE_BUDGET = 2 << 30  # bytes
+
 
 class Backbone(nn.Module):
     """Embedding, layers, final norm and output projection.
@@ -27,7 +29,11 @@ class Backbone(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab, config.hidden)
+        # normal numbers without storage would import PyTorch's compiler, which takes seconds
+        weight = torch.empty(config.vocab, config.hidden).uniform_(-1.0, 1.0)
+        self.embedding: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+            weight, freeze=False
+        )
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.depth))
         self.norm = RmsNorm(config.hidden, config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.hidden, config.vocab, bias=False)
@@ -49,6 +55,13 @@ class Backbone(nn.Module):
         """An empty cache for ``rows`` sequences of at most ``capacity`` tokens."""
         states = [b.new_state(rows, capacity, self.dtype, self.device) for b in self.blocks()]
         return Cache(states, rows, capacity)
+
+    def rows_within(self, capacity: int, budget: int = STATE_BUDGET) -> int:
+        """How many sequences of ``capacity`` tokens have states of at most ``budget`` bytes; at
+        least 1. Where many are decoded at once, it is states and not weights that fill memory."""
+        place = torch.device("meta")
+        states = [b.new_state(1, capacity, self.dtype, place) for b in self.blocks()]
+        return max(1, budget // max(1, Cache(states, 1, capacity).nbytes()))
 
     def _share_rope_tables(self) -> None:
         """Layers with the same rotary positions have one table, read once a call."""

@@ -33,8 +33,9 @@ _STOP_TOKENS = 8  # a stop text is looked for in the last tokens of an answer
 @dataclass(frozen=True)
 class CollectSettings:
     """``layers`` are the exits. A shard is planned for at most ``shard_tokens`` tokens, which with
-    the hidden states of all exits are in memory at once; the model reads at most ``batch_tokens``
-    at once. With ``last`` the last layer's states are kept too, which translators are fitted to.
+    the hidden states of all exits are in memory at once. The model reads at most ``batch_tokens``
+    at once, of no more texts than memory should hold the states of. With ``last`` the last layer's
+    states are kept too, which translators are fitted to.
     """
 
     layers: tuple[int, ...]
@@ -104,7 +105,8 @@ def _shard(model: Model, samples: Sequence[TokenSample], settings: CollectSettin
     )
     readings = [Reading() for _ in samples]
     needs = [_most(sample, settings) for sample in samples]
-    for batch in _batched(needs, settings.batch_tokens):
+    rows = model.backbone.rows_within(max(needs))
+    for batch in _batched(needs, settings.batch_tokens, rows):
         for i, reading in zip(batch, oracle.consult([samples[i] for i in batch]), strict=True):
             readings[i] = reading
     return _assembled(samples, readings, len(settings.layers))
@@ -138,11 +140,12 @@ def _ending(model: Model, stop: Sequence[str]) -> Callable[[list[int]], bool]:
     return finished
 
 
-def _batched(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, each of at most ``tokens`` with its padding."""
+def _batched(lengths: Sequence[int], tokens: int, rows: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length, each of at most ``rows`` and of at most ``tokens`` with
+    its padding."""
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if batch and (len(batch) + 1) * lengths[i] > tokens:
+        if batch and (len(batch) == rows or (len(batch) + 1) * lengths[i] > tokens):
             yield batch
             batch = []
         batch.append(i)
