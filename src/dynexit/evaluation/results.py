@@ -10,6 +10,7 @@ from typing import TypeVar
 from dynexit.errors import UserError
 from dynexit.evaluation.choices import Weighed, measure_choices, weigh_all
 from dynexit.evaluation.fitting import fitted
+from dynexit.evaluation.forced import forced_agreement
 from dynexit.evaluation.measure import Measurement, measure
 from dynexit.evaluation.runner import FULL, Answer, answer_all
 from dynexit.evaluation.tasks import Task
@@ -63,8 +64,27 @@ def run_tasks(
             results |= _measured(name, skipped, weighed, measure_choices, config, policy)
         else:
             answers = answer_all(model, whole, policies, tick, batch)
-            results |= _measured(name, skipped, answers, measure, config, policy)
+            measure_these = _measuring(model, answers[FULL], policy)
+            results |= _measured(name, skipped, answers, measure_these, config, policy)
     return results
+
+
+def _measuring(model: Model, full: Sequence[Answer], policy: ExitPolicy | None) -> Measure[Answer]:
+    """``measure``, with agreement along the full model's answers where prompts are known."""
+    if policy is None or any(answer.question.pieces for answer in full):
+        return measure
+    agreeing = forced_agreement(model, full, policy)
+    known = {id(answer): count for answer, count in zip(full, agreeing, strict=True)}
+
+    def measured(
+        some: Sequence[Answer],
+        early: Sequence[Answer],
+        config: BackboneConfig,
+        policy: ExitPolicy | None,
+    ) -> Measurement:
+        return measure(some, early, config, policy, [known[id(answer)] for answer in some])
+
+    return measured
 
 
 def _measured(
