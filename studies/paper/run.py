@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from dynexit.cli import Commands
+from dynexit.commands.loading import DTYPES
 from dynexit.commands.options import DataDir, names, whole_numbers
 from dynexit.commands.output import out
-from dynexit.commands.policy import DTYPES
 from dynexit.errors import UserError
 
 MISTRAL, MAMBA = "mistralai/Mistral-7B-v0.3", "mistralai/Mamba-Codestral-7B-v0.1"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dynexit.commands.loading import load
 from dynexit.commands.options import (
     DataDir,
     Dtype,
@@ -21,7 +22,6 @@ from dynexit.commands.options import (
     whole_numbers,
 )
 from dynexit.commands.output import counting, note, out, print_json
-from dynexit.commands.policy import load
 from dynexit.errors import UserError
 from dynexit.exits.choice import REFERENCE, REFERENCE_JUDGE, Wish, choose
 

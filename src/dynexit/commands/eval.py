@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynexit.commands.certified import choose_certified
+from dynexit.commands.loading import load
 from dynexit.commands.options import (
     DataDir,
     Dtype,
@@ -24,7 +25,7 @@ from dynexit.commands.options import (
     whole_numbers,
 )
 from dynexit.commands.output import counting, note, out, print_json
-from dynexit.commands.policy import REFERENCE, REFERENCE_JUDGE, Choice, Wish, load
+from dynexit.exits.choice import REFERENCE, REFERENCE_JUDGE, Choice, Wish
 
 if TYPE_CHECKING:
     from dynexit.evaluation.results import Result

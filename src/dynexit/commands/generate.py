@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynexit.commands.certified import choose_certified
+from dynexit.commands.loading import load
 from dynexit.commands.options import (
     SAMPLING_PANEL,
     Dtype,
@@ -22,9 +23,9 @@ from dynexit.commands.options import (
     whole_numbers,
 )
 from dynexit.commands.output import out, print_json
-from dynexit.commands.policy import Choice, Wish, load
 from dynexit.commands.prompt import read_prompt, unescaped
 from dynexit.errors import UserError
+from dynexit.exits.choice import Choice, Wish
 
 if TYPE_CHECKING:
     from dynexit.inference.generation import Generation

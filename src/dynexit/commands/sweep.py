@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dynexit.commands.loading import load
 from dynexit.commands.options import DataDir, Dtype, Json, Model, names, whole_numbers
 from dynexit.commands.output import counting, out, print_json
-from dynexit.commands.policy import load
 from dynexit.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dynexit.commands.loading import load
 from dynexit.commands.options import Dtype, Json, Model, whole_numbers
 from dynexit.commands.output import out, print_json
-from dynexit.commands.policy import load
 from dynexit.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,16 +1,13 @@
-"""From the options of a command to a loaded model and an exit policy."""
+"""The model that a command names."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from dynexit.errors import UserError
-from dynexit.exits.choice import REFERENCE, REFERENCE_JUDGE, Choice, Wish, choose
 
 if TYPE_CHECKING:
     from dynexit.models.loading import Model
-
-__all__ = ["REFERENCE", "REFERENCE_JUDGE", "Choice", "Wish", "choose", "load"]
 
 DTYPES = {
     "float32": "float32",
