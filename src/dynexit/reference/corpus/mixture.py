@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 
 from dynexit.reference.corpus.item import MISCONCEPTIONS, STORIES, TRIVIA, Item
 from dynexit.reference.corpus.misconceptions import all_test_misconceptions, training_misconception
-from dynexit.reference.corpus.primers import training_primer
 from dynexit.reference.corpus.stories import (
     LEVELS,
     story_item,
@@ -16,14 +15,12 @@ from dynexit.reference.corpus.stories import (
 )
 from dynexit.reference.corpus.trivia import all_test_trivia, training_trivia
 
-RETELLINGS, PRIMERS = "retellings", "primers"
+RETELLINGS = "retellings"
 # Shares of the tokens by stage of training. Facts are learnt first and soon. Finding answers in a
-# story takes longer: having to tell whole stories again teaches how to find things in them, and
-# very short ones how to find what answers a question.
+# story takes longer, and having to tell whole stories again teaches how to find things in them.
 MIXES: Mapping[str, Mapping[str, float]] = {
     "facts": {TRIVIA: 0.40, STORIES: 0.45, MISCONCEPTIONS: 0.15},
     "retelling": {TRIVIA: 0.15, STORIES: 0.50, MISCONCEPTIONS: 0.15, RETELLINGS: 0.20},
-    "primers": {TRIVIA: 0.12, STORIES: 0.30, PRIMERS: 0.40, MISCONCEPTIONS: 0.18},
     "stories": {TRIVIA: 0.12, STORIES: 0.70, MISCONCEPTIONS: 0.18},
 }
 # Mean tokens of one item, from which and the shares the number of items follows.
@@ -32,7 +29,6 @@ MEAN_TOKENS: Mapping[str, float] = {
     STORIES: 150.0,
     MISCONCEPTIONS: 27.0,
     RETELLINGS: 140.0,
-    PRIMERS: 122.0,
 }
 
 
@@ -44,7 +40,6 @@ def training_items(seed: int, mix: str = "facts") -> Iterator[Item]:
         STORIES: training_story,
         MISCONCEPTIONS: training_misconception,
         RETELLINGS: training_retelling,
-        PRIMERS: training_primer,
     }
     weights = [MIXES[mix].get(task, 0.0) / MEAN_TOKENS[task] for task in makers]
     while True:

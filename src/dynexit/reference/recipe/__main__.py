@@ -22,10 +22,10 @@ from dynexit.reference.recipe.train import Recipe, train
 RECIPES = {
     "mistral": Recipe(
         "mistral",
-        steps=4700,
-        cooldown=0.48,
-        mixes=((0, "facts"), (700, "retelling"), (2800, "primers"), (3700, "stories")),
-        drills=((0, 0), (1700, 2), (2800, 1), (4300, 0)),
+        steps=3500,
+        cooldown=0.12,
+        mixes=((0, "facts"), (700, "retelling"), (2800, "stories")),
+        drills=((0, 0), (1700, 2), (2800, 0)),
         look_back_at=2400,
     ),
     "mamba2": Recipe(
