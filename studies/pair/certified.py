@@ -1,13 +1,13 @@
 """The most that can be saved on each task with a certificate.
 
-Which judge, state policy and seed are tried is chosen on the sweep's questions, so the questions of
-the certificate are used for one sequence of tests only.
+Which judge, state policy and seed are tried at a risk is chosen on the sweep's questions, so the
+questions of the certificate serve one sequence of tests for each risk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from dynexit.evaluation.candidates import Candidate
@@ -25,11 +25,11 @@ MARGIN = 0.5  # of the risk: how much the sweep's own textual loss may be
 
 @dataclass(frozen=True)
 class Certified:
-    """The setting tried for a task, and what came of it at each risk."""
+    """The setting tried for a task at a risk, and what came of it."""
 
     task: str
     setting: Setting
-    rungs: list[Rung]
+    rung: Rung
 
 
 def certified(
@@ -41,15 +41,19 @@ def certified(
     counting: Counting,
     work: Path,
 ) -> list[Certified]:
-    """One for each reference task. ``risks`` bound the textual loss, 1 - ROUGE-L."""
+    """One for each reference task and risk. ``risks`` bound the textual loss, 1 - ROUGE-L."""
     judges = {candidate.name: candidate for candidate in candidates}
     found = []
     for task in calibration_tasks(["reference"], QUESTIONS, None):
-        setting = _boldest(points, task, max(risks))
-        policy = judges[setting.judge_id].policy(setting.state, setting.threshold)
-        loss = loss_of("text", [task])
-        wanted = Calibration(model, policy, [task], loss, risks, confidence)
-        found.append(Certified(task.name, setting, certify(wanted, counting, work)))
+        ways: dict[tuple[str, str], list[float]] = {}
+        chosen = {risk: _boldest(points, task, risk) for risk in risks}
+        for risk, setting in chosen.items():
+            ways.setdefault((setting.judge_id, setting.state), []).append(risk)
+        for (judge, state), own in ways.items():
+            policy = judges[judge].policy(state, 1.0)
+            wanted = Calibration(model, policy, [task], loss_of("text", [task]), own, confidence)
+            rungs = zip(own, certify(wanted, counting, work), strict=True)
+            found += [Certified(task.name, chosen[risk], rung) for risk, rung in rungs]
     return found
 
 
@@ -68,20 +72,17 @@ def _loss(point: Point) -> float:
 
 def as_json(found: Certified) -> dict[str, object]:
     """For ``results.json``."""
+    outcome, cost = found.rung.outcome, found.rung.cost
     return {
         "task": found.task,
-        "setting": asdict(found.setting),
-        "risks": [
-            {
-                "risk": rung.outcome.risk,
-                "confidence": rung.outcome.confidence,
-                "n": rung.outcome.n,
-                "valid": rung.outcome.valid,
-                "threshold": rung.outcome.best.threshold if rung.outcome.valid else None,
-                "empirical_risk": rung.outcome.best.empirical,
-                "flop_saving": rung.cost.flop_saving if rung.outcome.valid else 0.0,
-                "layer_saving": rung.cost.layer_saving if rung.outcome.valid else 0.0,
-            }
-            for rung in found.rungs
-        ],
+        "judge": found.setting.judge_name,
+        "state": found.setting.state,
+        "risk": outcome.risk,
+        "confidence": outcome.confidence,
+        "n": outcome.n,
+        "valid": outcome.valid,
+        "threshold": outcome.best.threshold if outcome.valid else None,
+        "empirical_risk": outcome.best.empirical,
+        "flop_saving": cost.flop_saving if outcome.valid else 0.0,
+        "layer_saving": cost.layer_saving if outcome.valid else 0.0,
     }

@@ -141,7 +141,7 @@ def _sections(found: list[Found]) -> Iterator[str]:
         yield "### How many exits\n"
         yield outcome_table([*(judges[w] for w in base), *exits.values()])
         yield "### Certified (textual loss 1 - ROUGE-L, confidence 0.95)\n"
-        yield certified_table(one.model.name, one.certified)
+        yield certified_table(one.certified)
 
 
 def _pairs(judges: dict[Way, Outcome]) -> Iterator[tuple[str, Outcome, Outcome]]:

@@ -46,27 +46,25 @@ def comparison_table(pairs: Sequence[tuple[str, Outcome, Outcome]]) -> str:
     return table(["first - second", *HEADS], rows)
 
 
-def certified_table(model: str, found: Sequence[Certified]) -> str:
+def certified_table(found: Sequence[Certified]) -> str:
     """A row a task and risk."""
-    rows = []
-    for one in found:
-        for rung in one.rungs:
-            outcome, valid = rung.outcome, rung.outcome.valid
-            rows.append(
-                [
-                    model,
-                    one.task,
-                    f"{one.setting.judge_name}, {one.setting.state}",
-                    f"{outcome.risk:g}",
-                    str(outcome.n),
-                    f"{outcome.best.threshold:g}" if valid else "none is valid",
-                    f"{outcome.best.empirical:.4f}",
-                    percent(rung.cost.flop_saving) if valid else "0%",
-                    percent(rung.cost.layer_saving) if valid else "0%",
-                ]
-            )
-    heads = ["model", "task", "judge, state", "risk", "n", "threshold", "loss found"]
+    rows = [_certified_row(one) for one in found]
+    heads = ["task", "judge, state", "risk", "n", "threshold", "loss found"]
     return table([*heads, "FLOPs saved", "layers saved"], rows)
+
+
+def _certified_row(one: Certified) -> list[str]:
+    outcome, cost = one.rung.outcome, one.rung.cost
+    saved = (cost.flop_saving, cost.layer_saving) if outcome.valid else (0.0, 0.0)
+    return [
+        one.task,
+        f"{one.setting.judge_name}, {one.setting.state}",
+        f"{outcome.risk:g}",
+        str(outcome.n),
+        f"{outcome.best.threshold:g}" if outcome.valid else "none is valid",
+        f"{outcome.best.empirical:.4f}",
+        *map(percent, saved),
+    ]
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
