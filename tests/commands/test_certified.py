@@ -74,3 +74,12 @@ def test_other_weights_are_refused(exits: Path, tmp_path: Path) -> None:
     result = run("generate", MODEL, QUESTION, "--exits", str(place), "--risk", RISK)
     assert result.exit_code == 2
     assert "calibrate again" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["mistral", "mamba2"])
+def test_shipped_exits_have_certificates(name: str) -> None:
+    bold, safe = (
+        json.loads(run("generate", f"reference:{name}", QUESTION, "--risk", r, "--json").stdout)
+        for r in ("0.1", "0.01")
+    )
+    assert bold["mean_exit_layer"] <= safe["mean_exit_layer"]
