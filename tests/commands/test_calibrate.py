@@ -42,6 +42,7 @@ def refusal(*arguments: str) -> str:
 def test_ladder_is_certified_and_saved(tmp_path: Path) -> None:
     exits = tmp_path / "exits"
     shutil.copytree(exits_directory("mistral", "mamba"), exits)
+    (exits / "calibration.json").unlink(missing_ok=True)
     found = answer(MISTRAL, "--exits", str(exits), "--limit", "8", "--risk", "0.15,0.3,0.01")
     assert found["n"] == sum(found["tasks"].values()) == 24
     first, second, hopeless = found["ladder"]
