@@ -12,15 +12,15 @@ from pathlib import Path
 
 from dynexit.evaluation.candidates import Candidate
 from dynexit.evaluation.certify import Calibration, Rung, certify
+from dynexit.evaluation.counting import Counting
+from dynexit.evaluation.demo import EXACT
 from dynexit.evaluation.independent import calibration_tasks
 from dynexit.evaluation.losses import loss_of
 from dynexit.evaluation.points import Point, Setting
-from dynexit.evaluation.sweep import Counting
 from dynexit.evaluation.tasks.task import Task
 from dynexit.models.loading import Model
 
 QUESTIONS = 300  # a task
-EXACT = "recompute"
 MARGIN = 0.5  # of the risk: how much the sweep's own textual loss may be
 
 

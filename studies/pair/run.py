@@ -31,6 +31,7 @@ from tables import certified_table, comparison_table, outcome_table
 from dynexit.commands.output import counting, note
 from dynexit.errors import UserError
 from dynexit.evaluation.candidates import gather
+from dynexit.evaluation.demo import EXACT
 from dynexit.evaluation.points import Point
 from dynexit.evaluation.sweep import run_sweep
 from dynexit.files import atomic_path, write_json
@@ -42,7 +43,6 @@ from dynexit.reporting.report import write_report
 HERE = Path(__file__).parent
 RISKS, CONFIDENCE = (0.01, 0.02, 0.05, 0.1), 0.95
 TASK = "reference"
-EXACT = "recompute"
 FIGURES = (consistency, accuracy, layer_saving, flop_saving, byte_saving)
 
 

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from dynexit.calibration import Certificate, Outcome, fixed_sequence, save_certificates
+from dynexit.evaluation.counting import Counting
 from dynexit.evaluation.independent import data_digest
 from dynexit.evaluation.losses import Loss
-from dynexit.evaluation.risk import Counting, RiskCurve
+from dynexit.evaluation.risk import RiskCurve
 from dynexit.evaluation.tasks.task import Task
 from dynexit.exits.fingerprint import fingerprint
 from dynexit.exits.policy import ExitPolicy

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
 from dynexit.errors import UserError
 from dynexit.evaluation.consistency import consistency
+from dynexit.evaluation.counting import Counting
 from dynexit.evaluation.measure import measure
 from dynexit.evaluation.replay import record, same_answer
 from dynexit.evaluation.row import Row
@@ -29,8 +29,6 @@ from dynexit.training import ExitRecipe, collect_store, fit_exits
 
 EXACT = "recompute"
 MAIN_JUDGE = "mamba"
-# Opens a count of steps with a title, and gives the function that counts one.
-Counting = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
 @dataclass(frozen=True)

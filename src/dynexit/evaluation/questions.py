@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from dynexit.evaluation.jsonl import Journal
 from dynexit.evaluation.points import Compared
@@ -13,7 +12,7 @@ from dynexit.evaluation.runner import Answer, answer_in_batches
 from dynexit.evaluation.tasks.task import Question, Task
 from dynexit.exits.policy import ExitPolicy
 from dynexit.inference.cost import Pricing
-from dynexit.inference.generation import GeneratedToken, Generation
+from dynexit.inference.generation import Generation
 from dynexit.models.loading import Model
 
 _BATCH = 32
@@ -56,7 +55,7 @@ class Asked:
             done |= {(row["task"], row["question"]): row for row in new}
             for _ in batch:
                 tick()
-        self.full = [_generation(done[key]) for key in keys]
+        self.full = [Generation.from_json(done[key]) for key in keys]
 
     def decode(self, numbers: Sequence[int], policy: ExitPolicy | None) -> dict[int, Generation]:
         """The answers to some questions, by their numbers, decoded in batches."""
@@ -100,9 +99,3 @@ class Comparison:
         asked = self._asked.questions[number]
         full, cost = self._asked.full[number], self._pricing.answer(early)
         return Compared(Answer(*asked, full), Answer(*asked, early), cost, replayed, agreeing)
-
-
-def _generation(row: Mapping[str, Any]) -> Generation:
-    values = {name: row[name] for name in Generation.__dataclass_fields__}
-    tokens = tuple(GeneratedToken(**token) for token in values["tokens"])
-    return Generation(**{**values, "tokens": tokens})

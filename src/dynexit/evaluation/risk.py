@@ -8,27 +8,23 @@ every question. Greedy decoding in batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
+from dynexit.evaluation.counting import Counting
 from dynexit.evaluation.jsonl import append_rows, read_rows
 from dynexit.evaluation.losses import Loss
 from dynexit.evaluation.replay import Recording, Replay, record, replays
-from dynexit.evaluation.runner import Answer, settings_for
+from dynexit.evaluation.runner import Answer, answer_in_batches
 from dynexit.evaluation.tasks.task import Question, Task
 from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.recompute import Recompute
-from dynexit.inference.generate import generate
-from dynexit.inference.generation import GeneratedToken, Generation
+from dynexit.inference.generation import Generation
 from dynexit.models.loading import Model
 
 FULL = "full"
 BATCH = 32
-# Opens a count of steps with a title, and gives the function that counts one.
-Counting = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
 class RiskCurve:
@@ -50,7 +46,7 @@ class RiskCurve:
         self._asked = [(task, question) for task in tasks for question in task.questions]
         self._journal = journal
         rows = [] if journal is None else read_rows(journal)
-        self._kept = {(row["way"], row["question"]): _generation(row) for row in rows}
+        self._kept = {(row["way"], row["question"]): Generation.from_json(row) for row in rows}
         self._found: dict[float, list[Generation]] = {}
         with counting(f"{model.name}: full answers", len(self._asked)) as tick:
             self.full = self._decode(FULL, None, range(len(self._asked)), tick)
@@ -109,8 +105,8 @@ class RiskCurve:
         """Answers to the questions of these indices, from the journal or decoded now."""
         missing = [index for index in indices if (way, index) not in self._kept]
         for task, batch in self._batches(missing):
-            prompts = [self._asked[index][1].prompt for index in batch]
-            answers = generate(self.model, prompts, settings_for(task), policy)
+            part = replace(task, questions=tuple(self._asked[index][1] for index in batch))
+            answers = answer_in_batches(self.model, [part], policy, BATCH)
             self._keep(way, dict(zip(batch, answers, strict=True)))
             for _ in batch:
                 tick()
@@ -134,9 +130,3 @@ class RiskCurve:
         if self._journal is not None:
             rows = [{"way": way, "question": i, **asdict(a)} for i, a in answers.items()]
             append_rows(self._journal, rows)
-
-
-def _generation(row: Mapping[str, Any]) -> Generation:
-    values = {name: row[name] for name in Generation.__dataclass_fields__}
-    values["tokens"] = tuple(GeneratedToken(**token) for token in values["tokens"])
-    return Generation(**values)

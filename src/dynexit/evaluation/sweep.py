@@ -13,7 +13,6 @@ there, and one that is asked for more adds to what is there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +20,7 @@ from typing import TypeVar
 from dynexit.errors import UserError
 from dynexit.evaluation import sweep_rows as rows
 from dynexit.evaluation.candidates import Candidate, Wanted, gather
+from dynexit.evaluation.counting import Counting
 from dynexit.evaluation.demo import EXACT, MAIN_JUDGE, applicable_states
 from dynexit.evaluation.fitting import fitted
 from dynexit.evaluation.points import Point, make_point
@@ -32,8 +32,6 @@ from dynexit.evaluation.timing import time_best
 from dynexit.exits.skipped import skipped_state
 from dynexit.models.loading import Model
 
-# Opens a count of steps with a title, and gives the function that counts one.
-Counting = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 T = TypeVar("T")
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 

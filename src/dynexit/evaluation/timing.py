@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dynexit.evaluation.candidates import Candidate
+from dynexit.evaluation.counting import Counting
 from dynexit.evaluation.fronts import fronts
 from dynexit.evaluation.jsonl import Journal
 from dynexit.evaluation.points import Point, Setting
@@ -21,7 +21,7 @@ def time_best(
     candidates: Sequence[Candidate],
     points: Journal,
     questions: int,
-    counting: Callable[[str, int], AbstractContextManager[Callable[[], None]]],
+    counting: Counting,
 ) -> None:
     """Measure the speedup of the points on a front of FLOPs or bytes that have none yet, over about
     ``questions`` questions of each name in ``tasks``, and put it into their rows.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,13 @@ class Generation:
     seconds: float
     prefill_seconds: float
     finish: str
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Generation:
+        """The answer that ``dataclasses.asdict`` made a row of; what else is in it is left out."""
+        values = {name: row[name] for name in cls.__dataclass_fields__}
+        values["tokens"] = tuple(GeneratedToken(**token) for token in values["tokens"])
+        return cls(**values)
 
     @property
     def ids(self) -> list[int]:

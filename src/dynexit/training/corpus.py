@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dynexit.errors import UserError
+from dynexit.exits.choice import REFERENCE
 from dynexit.models import Model, Tokenizer
 from dynexit.reference.corpus.item import prompt as prompt_of
 from dynexit.reference.corpus.mixture import training_items
-
-REFERENCE = "reference:"
 
 
 @dataclass(frozen=True)
