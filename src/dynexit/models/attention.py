@@ -10,6 +10,7 @@ from dynexit.models.cache import AttentionState
 from dynexit.models.config import AttentionConfig
 from dynexit.models.norm import RmsNorm
 from dynexit.models.placement import Placement
+from dynexit.models.projection import Projection
 from dynexit.models.rope import RopeTable, rotate
 
 
@@ -20,10 +21,10 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         wide, narrow = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        self.q_proj = nn.Linear(hidden, wide, bias=config.qkv_bias)
-        self.k_proj = nn.Linear(hidden, narrow, bias=config.qkv_bias)
-        self.v_proj = nn.Linear(hidden, narrow, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(wide, hidden, bias=config.output_bias)
+        self.q_proj = Projection(hidden, wide, bias=config.qkv_bias)
+        self.k_proj = Projection(hidden, narrow, bias=config.qkv_bias)
+        self.v_proj = Projection(hidden, narrow, bias=config.qkv_bias)
+        self.o_proj = Projection(wide, hidden, bias=config.output_bias)
         self.q_norm = RmsNorm(config.head_dim, eps) if config.qk_norm else None
         self.k_norm = RmsNorm(config.head_dim, eps) if config.qk_norm else None
         self.rope = None if config.rope is None else RopeTable(config.rope)

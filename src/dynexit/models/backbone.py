@@ -15,6 +15,7 @@ from dynexit.models.config import BackboneConfig
 from dynexit.models.norm import RmsNorm
 from dynexit.models.padding import Padding
 from dynexit.models.placement import Placement
+from dynexit.models.projection import Projection
 from dynexit.models.rope import RopeTable
 
 STATE_BUDGET = 2 << 30  # bytes
@@ -36,7 +37,7 @@ class Backbone(nn.Module):
         )
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.depth))
         self.norm = RmsNorm(config.hidden, config.norm_eps)
-        self.head = None if config.tied else nn.Linear(config.hidden, config.vocab, bias=False)
+        self.head = None if config.tied else Projection(config.hidden, config.vocab, bias=False)
         self._share_rope_tables()
 
     @property

@@ -11,6 +11,7 @@ from dynexit.models.config import MambaConfig
 from dynexit.models.conv import ConvWeights, causal_conv
 from dynexit.models.norm import RmsNorm, rms
 from dynexit.models.placement import Placement
+from dynexit.models.projection import Projection
 from dynexit.models.selective import (
     selective_scan,
     selective_state,
@@ -26,13 +27,13 @@ class Mamba(nn.Module):
         super().__init__()
         self.config = config
         c = config
-        self.in_proj = nn.Linear(hidden, 2 * c.inner, bias=c.bias)
+        self.in_proj = Projection(hidden, 2 * c.inner, bias=c.bias)
         self.conv1d = ConvWeights(c.inner, c.conv_kernel, c.conv_bias)
-        self.x_proj = nn.Linear(c.inner, c.dt_rank + 2 * c.state, bias=False)
-        self.dt_proj = nn.Linear(c.dt_rank, c.inner, bias=True)
+        self.x_proj = Projection(c.inner, c.dt_rank + 2 * c.state, bias=False)
+        self.dt_proj = Projection(c.dt_rank, c.inner, bias=True)
         self.A_log = nn.Parameter(torch.log(torch.arange(1.0, c.state + 1)).repeat(c.inner, 1))
         self.D = nn.Parameter(torch.ones(c.inner))
-        self.out_proj = nn.Linear(c.inner, hidden, bias=c.bias)
+        self.out_proj = Projection(c.inner, hidden, bias=c.bias)
         learned = c.bcdt_norm == "learned"
         self.dt_layernorm = RmsNorm(c.dt_rank, c.bcdt_norm_eps) if learned else None
         self.b_layernorm = RmsNorm(c.state, c.bcdt_norm_eps) if learned else None
@@ -57,9 +58,7 @@ class Mamba(nn.Module):
 
     def advance(self, x: Tensor, state: RecurrentState, place: Placement) -> None:
         """Only the state: no gate, no output projection."""
-        size = self.config.inner
-        bias = None if self.in_proj.bias is None else self.in_proj.bias[:size]
-        mixed = F.linear(x, self.in_proj.weight[:size], bias)
+        mixed = self.in_proj.rows(x, 0, self.config.inner)
         inner = self._convolve(mixed, state, place)
         dt, b, _ = self._select(inner, place)
         source, a, ssm = inner.to(dt.dtype), self._rate(), state.of_rows(place.rows)

@@ -11,6 +11,7 @@ from dynexit.models.config import Mamba2Config
 from dynexit.models.conv import ConvWeights, causal_conv
 from dynexit.models.norm import GatedRmsNorm
 from dynexit.models.placement import Placement
+from dynexit.models.projection import Projection
 from dynexit.models.ssd import ssd_scan, ssd_state, ssd_step, ssd_update
 
 
@@ -22,13 +23,13 @@ class Mamba2(nn.Module):
         self.config = config
         out = hidden if config.out is None else config.out
         width = config.inner + config.conv_dim + config.heads
-        self.in_proj = nn.Linear(hidden, width, bias=config.bias)
+        self.in_proj = Projection(hidden, width, bias=config.bias)
         self.conv1d = ConvWeights(config.conv_dim, config.conv_kernel, config.conv_bias)
         self.dt_bias = nn.Parameter(_initial_dt_bias(config.heads))
         self.A_log = nn.Parameter(torch.log(torch.linspace(1.0, 16.0, config.heads)))
         self.D = nn.Parameter(torch.ones(config.heads))
         self.norm = GatedRmsNorm(config.inner, config.groups, config.norm_eps)
-        self.out_proj = nn.Linear(config.inner, out, bias=config.bias)
+        self.out_proj = Projection(config.inner, out, bias=config.bias)
 
     def new_state(
         self, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
@@ -48,9 +49,8 @@ class Mamba2(nn.Module):
 
     def advance(self, x: Tensor, state: RecurrentState, place: Placement) -> None:
         """Only the state: no gate, no output, no output projection."""
-        c, start = self.config, self.config.inner
-        bias = None if self.in_proj.bias is None else self.in_proj.bias[start:]
-        projected = F.linear(x, self.in_proj.weight[start:], bias)
+        c = self.config
+        projected = self.in_proj.rows(x, c.inner, self.in_proj.out_features)
         mixed, dt = torch.split(projected, [c.conv_dim, c.heads], dim=-1)
         inner, b, _ = self._convolve(mixed, state, place)
         step, a = self._time_step(dt, place), self._rate()

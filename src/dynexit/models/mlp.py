@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dynexit.errors import UserError
 from dynexit.models.config import MlpConfig
+from dynexit.models.projection import Projection
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -33,9 +34,9 @@ class Mlp(nn.Module):
     def __init__(self, config: MlpConfig, hidden: int) -> None:
         super().__init__()
         wide, bias = config.intermediate, config.bias
-        self.gate_proj = nn.Linear(hidden, wide, bias=bias) if config.gated else None
-        self.up_proj = nn.Linear(hidden, wide, bias=bias)
-        self.down_proj = nn.Linear(wide, hidden, bias=bias)
+        self.gate_proj = Projection(hidden, wide, bias=bias) if config.gated else None
+        self.up_proj = Projection(hidden, wide, bias=bias)
+        self.down_proj = Projection(wide, hidden, bias=bias)
         self._act = activation(config.activation)
 
     def forward(self, x: Tensor) -> Tensor:
