@@ -15,7 +15,7 @@ from dynexit.models.config import BackboneConfig
 from dynexit.models.norm import RmsNorm
 from dynexit.models.padding import Padding
 from dynexit.models.placement import Placement
-from dynexit.models.projection import Projection
+from dynexit.models.projection import Projection, apply
 from dynexit.models.rope import RopeTable
 
 STATE_BUDGET = 2 << 30  # bytes
@@ -112,9 +112,9 @@ class Backbone(nn.Module):
 
     def readout(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., hidden] of any layer -> logits [..., vocab]: norm and head."""
-        weight = self.embedding.weight if self.head is None else self.head.weight
-        normed = self.norm(hidden.to(self.norm.weight.dtype))
-        logits = F.linear(normed.to(weight.dtype), weight)
+        normed = self.norm(hidden)
+        head = self.head
+        logits = apply(normed, self.embedding.weight, None) if head is None else head(normed)
         divisor = self.config.logits_divisor
         return logits if divisor == 1.0 else logits / divisor
 

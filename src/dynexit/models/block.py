@@ -44,21 +44,16 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor, state: LayerState | None, place: Placement) -> Tensor:
         """``hidden`` [B, T, hidden] -> the same after this layer."""
         if self.mixer is not None and self.mixer_norm is not None:
-            mixed = self.mixer(self._normed(self.mixer_norm, hidden), state, place)
+            mixed = self.mixer(self.mixer_norm(hidden), state, place)
             hidden = self._add(hidden, mixed)
         if self.mlp is not None and self.mlp_norm is not None:
-            hidden = self._add(hidden, self.mlp(self._normed(self.mlp_norm, hidden)))
+            hidden = self._add(hidden, self.mlp(self.mlp_norm(hidden)))
         return hidden
 
     def advance(self, hidden: Tensor, state: LayerState | None, place: Placement) -> None:
         """Update the layer's state for these tokens and compute nothing else."""
         if self.mixer is not None and self.mixer_norm is not None:
-            self.mixer.advance(self._normed(self.mixer_norm, hidden), state, place)  # type: ignore[arg-type]
+            self.mixer.advance(self.mixer_norm(hidden), state, place)  # type: ignore[arg-type]
 
     def _add(self, hidden: Tensor, update: Tensor) -> Tensor:
         return hidden + (update if self.scale == 1.0 else update * self.scale)
-
-    @staticmethod
-    def _normed(norm: RmsNorm, hidden: Tensor) -> Tensor:
-        # the residual stream may be wider than the weights (Mamba keeps it in fp32)
-        return norm(hidden if hidden.dtype == norm.weight.dtype else hidden.to(norm.weight.dtype))  # type: ignore[no-any-return]

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dynexit.models import kernels
+
 
 def rms(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """Normalise the last dimension in fp32 and give it back in the dtype of ``weight``."""
@@ -19,7 +21,11 @@ def rms(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 
 
 class RmsNorm(nn.Module):
-    """``x / rms(x) * weight`` over the last dimension."""
+    """``x / rms(x) * weight`` over the last dimension.
+
+    ``x`` may be wider than the weights (Mamba keeps its residual stream in fp32): it is rounded to
+    their type first, as transformers does.
+    """
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -27,7 +33,10 @@ class RmsNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms(x, self.weight, self.eps)
+        weight = self.weight
+        if weight.dtype in (x.dtype, torch.bfloat16) and kernels.usable(x, weight):
+            return kernels.rms_norm(x, weight, self.eps)
+        return rms(x if x.dtype == weight.dtype else x.to(weight.dtype), weight, self.eps)
 
 
 class GatedRmsNorm(nn.Module):

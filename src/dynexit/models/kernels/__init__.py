@@ -1,0 +1,23 @@
+"""Kernels in C for what decoding on a CPU spends its time on, compiled on first use.
+
+PyTorch's matrix-vector product in bf16 reaches two thirds of a machine's read bandwidth and its
+steps of a recurrence pass over the state five times; these reach the bandwidth and pass once. They
+are used where they can be (a compiler is there, tensors are on the CPU, nothing is differentiated,
+and there are only a few tokens), and PyTorch everywhere else: no result depends on them beyond
+rounding. ``DYNEXIT_KERNELS=off`` in the environment turns them off.
+"""
+
+from dynexit.models.kernels.build import describe, library
+from dynexit.models.kernels.matrix import MOST_TOKENS, product, product_i4, product_i8, usable
+from dynexit.models.kernels.norm import rms_norm
+
+__all__ = [
+    "MOST_TOKENS",
+    "describe",
+    "library",
+    "product",
+    "product_i4",
+    "product_i8",
+    "rms_norm",
+    "usable",
+]
