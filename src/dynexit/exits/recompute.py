@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from dynexit.exits.skipped import SkippedStateSession
-from dynexit.models.backbone import Backbone
 from dynexit.models.cache import Cache
 from dynexit.models.config import BackboneConfig
+from dynexit.models.layers import Layers
 from dynexit.models.placement import Placement
 
 
@@ -35,14 +35,14 @@ class Recompute:
     def check(self, config: BackboneConfig) -> None:
         return None
 
-    def session(self, backbone: Backbone, cache: Cache) -> SkippedStateSession:
+    def session(self, backbone: Layers, cache: Cache) -> SkippedStateSession:
         return RecomputeSession(backbone, cache, self.limit)
 
 
 class RecomputeSession:
     """Waiting tokens of every row by the layer they have reached."""
 
-    def __init__(self, backbone: Backbone, cache: Cache, limit: int) -> None:
+    def __init__(self, backbone: Layers, cache: Cache, limit: int) -> None:
         self.backbone = backbone
         self.cache = cache
         self.limit = limit
@@ -109,12 +109,11 @@ class RecomputeSession:
             self._catch_up[row] += riders * (stop - start)
             reached_end = stop == self.backbone.depth
             self._riding[row] = [] if reached_end or not riders else [out[b, :riders]]
-        last = torch.tensor(lengths, device=out.device) - 1
-        return out[torch.arange(len(rows), device=out.device), last].unsqueeze(1)
+        return out[torch.arange(len(rows), device=out.device), together.ends - 1].unsqueeze(1)
 
 
 def _rows(place: Placement) -> Sequence[int]:
-    return range(place.batch) if place.rows is None else place.rows.tolist()
+    return range(place.batch) if place.numbers is None else place.numbers
 
 
 def _subset(row: int, session: RecomputeSession) -> list[int] | None:

@@ -19,13 +19,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from dynexit.errors import UserError
-from dynexit.models.backbone import Backbone
 from dynexit.models.cache import AttentionState, Cache
 from dynexit.models.config import AttentionConfig, BackboneConfig
+from dynexit.models.layers import Layers
 from dynexit.models.placement import Placement
 
 NAMES = ("copy", "propagate", "freeze", "recompute")
@@ -61,7 +60,7 @@ class SkippedState(Protocol):
         """Raise ``UserError`` where the policy has no meaning for these layers."""
         ...
 
-    def session(self, backbone: Backbone, cache: Cache) -> SkippedStateSession: ...
+    def session(self, backbone: Layers, cache: Cache) -> SkippedStateSession: ...
 
 
 def skipped_state(name: str) -> SkippedState:
@@ -78,7 +77,7 @@ def skipped_state(name: str) -> SkippedState:
 class _Session:
     """Runs layers as they are; what happens at an exit is the subclass's."""
 
-    def __init__(self, backbone: Backbone, cache: Cache) -> None:
+    def __init__(self, backbone: Layers, cache: Cache) -> None:
         self.backbone = backbone
         self.cache = cache
 
@@ -99,8 +98,7 @@ class _CopySession(_Session):
     def leave(self, hidden: Tensor, layer: int, place: Placement) -> None:
         source = self.cache.states[layer - 1]
         assert isinstance(source, AttentionState)
-        at = torch.tensor(place.starts, device=source.k.device)
-        rows = torch.arange(place.batch, device=at.device) if place.rows is None else place.rows
+        rows, at = place.scatter
         keys, values = source.k[rows, :, at], source.v[rows, :, at]
         for state in self.cache.states[layer:]:
             assert isinstance(state, AttentionState)
@@ -129,7 +127,7 @@ class Copy:
                 "has other layers: use propagate or recompute"
             )
 
-    def session(self, backbone: Backbone, cache: Cache) -> SkippedStateSession:
+    def session(self, backbone: Layers, cache: Cache) -> SkippedStateSession:
         self.check(backbone.config)
         return _CopySession(backbone, cache)
 
@@ -142,7 +140,7 @@ class Propagate:
     def check(self, config: BackboneConfig) -> None:
         return None
 
-    def session(self, backbone: Backbone, cache: Cache) -> SkippedStateSession:
+    def session(self, backbone: Layers, cache: Cache) -> SkippedStateSession:
         return _PropagateSession(backbone, cache)
 
 
@@ -158,6 +156,6 @@ class Freeze:
                 "use propagate or recompute"
             )
 
-    def session(self, backbone: Backbone, cache: Cache) -> SkippedStateSession:
+    def session(self, backbone: Layers, cache: Cache) -> SkippedStateSession:
         self.check(backbone.config)
         return _Session(backbone, cache)

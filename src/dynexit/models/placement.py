@@ -52,35 +52,43 @@ class Placement:
     def padded(self) -> bool:
         return len(set(self.lengths)) > 1
 
+    @property
+    def numbers(self) -> tuple[int, ...] | None:
+        """Cache rows as numbers, None for all of them; no device is asked for these."""
+        return self._rows
+
     @cached_property
     def rows(self) -> Tensor | None:
         """Cache rows as an index [B], None for all of them."""
         if self._rows is None:
             return None
-        return torch.tensor(self._rows, dtype=torch.long, device=self.device)
+        return self._tensor(self._rows)
+
+    def _tensor(self, numbers: Sequence[int]) -> Tensor:
+        """``numbers`` on the device, without waiting for it."""
+        host = torch.tensor(numbers, dtype=torch.long, pin_memory=self.device.type == "cuda")
+        return host.to(self.device, non_blocking=True)
 
     @cached_property
     def positions(self) -> Tensor:
         """Position of every column [B, T]; padding columns run on beyond the row's length."""
-        starts = torch.tensor(self.starts, device=self.device)
-        return starts[:, None] + torch.arange(self.width, device=self.device)
+        return self._tensor(self.starts)[:, None] + torch.arange(self.width, device=self.device)
 
     @cached_property
     def valid(self) -> Tensor:
         """True where a column holds a token, False where padding [B, T]."""
-        lengths = torch.tensor(self.lengths, device=self.device)
-        return torch.arange(self.width, device=self.device) < lengths[:, None]
+        return torch.arange(self.width, device=self.device) < self.ends[:, None]
 
     @cached_property
     def ends(self) -> Tensor:
         """Number of tokens of each row [B]."""
-        return torch.tensor(self.lengths, device=self.device)
+        return self._tensor(self.lengths)
 
     @cached_property
     def scatter(self) -> tuple[Tensor, Tensor]:
         """Cache row and position of the one token of each row, both [B], for width 1."""
         rows = torch.arange(self.batch, device=self.device) if self.rows is None else self.rows
-        return rows, torch.tensor(self.starts, device=self.device)
+        return rows, self._tensor(self.starts)
 
     def rotation(self, table: RopeTable, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines for this call, [B or 1, 1, T, dim]."""
