@@ -21,6 +21,7 @@ from dynexit.commands.eval import evaluate
 from dynexit.commands.generate import generate
 from dynexit.commands.info import info
 from dynexit.commands.lm_eval import PASSED_ON, lm_eval
+from dynexit.commands.quantize import quantize
 from dynexit.commands.sweep import sweep
 from dynexit.commands.train_exits import train_exits
 from dynexit.errors import UserError
@@ -149,6 +150,7 @@ app.command("train-exits")(train_exits)
 app.command("eval")(evaluate)
 app.command("sweep")(sweep)
 app.command("calibrate")(calibrate)
+app.command("quantize")(quantize)
 app.command("lm-eval", context_settings=PASSED_ON)(lm_eval)
 
 

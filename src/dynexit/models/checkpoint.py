@@ -27,7 +27,7 @@ class Checkpoint:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._files = {path: _open(path) for path in _shards(directory)}
+        self._files = {path: open_shard(path) for path in shards(directory)}
         self._where = {name: path for path, f in self._files.items() for name in f.keys()}  # noqa: SIM118
 
     def __contains__(self, name: str) -> bool:
@@ -47,16 +47,17 @@ class Checkpoint:
         )
 
 
-def _shards(directory: Path) -> list[Path]:
+def shards(directory: Path) -> list[Path]:
+    """The files that hold the tensors of a checkpoint."""
     index = directory / INDEX
     if index.exists():
-        shards = [directory / name for name in _indexed(index)]
-        missing = [path.name for path in shards if not path.is_file()]
+        found = [directory / name for name in _indexed(index)]
+        missing = [path.name for path in found if not path.is_file()]
         if missing:
             raise UserError(
                 f"{directory}: shard {missing[0]} is missing; fetch the checkpoint again"
             )
-        return shards
+        return found
     for name in (SINGLE, CONSOLIDATED):
         if (directory / name).is_file():
             return [directory / name]
@@ -80,7 +81,8 @@ def _indexed(index: Path) -> list[str]:
     return sorted(set(table.values()))
 
 
-def _open(path: Path) -> Any:
+def open_shard(path: Path) -> Any:
+    """A safetensors file, memory-mapped for as long as it or a tensor of it is held."""
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from dynexit.models.quantization import QuantizationConfig
+
 
 @dataclass(frozen=True)
 class RopeConfig:
@@ -111,7 +113,10 @@ class LayerConfig:
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """A decoder language model, from embedding to output projection."""
+    """A decoder language model, from embedding to output projection.
+
+    ``quantization`` is how its matrices are stored (None: as ``dtype``).
+    """
 
     family: str
     vocab: int
@@ -125,6 +130,7 @@ class BackboneConfig:
     logits_divisor: float = 1.0
     residual_in_fp32: bool = False
     dtype: torch.dtype = torch.float32
+    quantization: QuantizationConfig | None = None
 
     @property
     def depth(self) -> int:

@@ -16,7 +16,15 @@ from dynexit.models.config import (
     Mamba2Config,
     MambaConfig,
     MixerConfig,
-    MlpConfig,
+)
+from dynexit.models.matrices import (
+    Matrices,
+    advance_matrices,
+    mixer_matrices,
+    mixer_width,
+    mlp_matrices,
+    stored_bytes,
+    weights,
 )
 
 # operations per element of an SSM state: decay it, outer product, add; then 2 to read it out
@@ -50,15 +58,17 @@ def layer_cost(
 ) -> LayerCost:
     """A whole layer (``index`` from 0) for a token with ``context`` tokens before it.
 
-    ``dtype_bytes`` is the size of a weight (None: of the checkpoint's dtype).
+    ``dtype_bytes`` is the size of a weight that is not quantised (None: of the checkpoint's dtype).
     """
     layer, size = config.layers[index], _size(config, dtype_bytes)
-    cost = LayerCost(0, layer_parameters(config, index) * size, 0)
+    matrices = _layer_matrices(config, index)
+    small = layer_parameters(config, index) - weights(matrices)
+    cost = LayerCost(0, small * size + stored_bytes(config, matrices, size), 0)
     if layer.mixer is not None:
         flops = mixer_flops(layer.mixer, config.hidden, context)
         cost += LayerCost(flops, 0, _state_bytes(layer.mixer, context, size))
     if layer.mlp is not None:
-        cost += LayerCost(2 * _mlp_weights(layer.mlp, config.hidden))
+        cost += LayerCost(2 * weights(mlp_matrices(layer.mlp, config.hidden)))
     return cost
 
 
@@ -67,20 +77,20 @@ def advance_cost(config: BackboneConfig, index: int, dtype_bytes: int | None = N
     mixer, hidden, size = config.layers[index].mixer, config.hidden, _size(config, dtype_bytes)
     if mixer is None:
         return LayerCost()
+    read = advance_matrices(mixer, hidden)
+    matrix_bytes = stored_bytes(config, read, size)
     if isinstance(mixer, AttentionConfig):
-        weights, state = 2 * hidden * mixer.kv_heads * mixer.head_dim, _key_value(mixer) * size
-        small = mixer.qkv_bias * _key_value(mixer) + mixer.qk_norm * mixer.head_dim
-        return LayerCost(2 * weights, (weights + small + hidden) * size, state)
-    # all of the mixer but the gate's part of the input projection, the output, and its projection
-    unread = hidden * mixer.inner + mixer.bias * mixer.inner
-    skipped = hidden * mixer.inner + mixer.inner * _out(mixer, hidden)
+        small = mixer.qkv_bias * _key_value(mixer) + mixer.qk_norm * mixer.head_dim + hidden
+        state = _key_value(mixer) * size
+        return LayerCost(2 * weights(read), matrix_bytes + small * size, state)
+    whole = weights(mixer_matrices(mixer, hidden))
+    # all small parameters but D, the norm of Mamba-2, and the biases of gate and output
+    unread = mixer.heads + mixer.inner if isinstance(mixer, Mamba2Config) else mixer.inner
+    unread += mixer.bias * (mixer.inner + mixer_width(mixer, hidden))
+    small = mixer_parameters(mixer, hidden) - whole - unread + hidden
     outputs = _OUTPUT * mixer.inner * mixer.state
-    # D, and the norm of Mamba-2
-    unread += mixer.heads + mixer.inner if isinstance(mixer, Mamba2Config) else mixer.inner
-    unread += mixer.inner * _out(mixer, hidden) + mixer.bias * _out(mixer, hidden)
-    weights = mixer_parameters(mixer, hidden) - unread
-    flops = mixer_flops(mixer, hidden, 0) - 2 * skipped - outputs
-    return LayerCost(flops, (weights + hidden) * size, _state_bytes(mixer, 0, size))
+    flops = mixer_flops(mixer, hidden, 0) - 2 * (whole - weights(read)) - outputs
+    return LayerCost(flops, matrix_bytes + small * size, _state_bytes(mixer, 0, size))
 
 
 def embedding_cost(config: BackboneConfig, dtype_bytes: int | None = None) -> LayerCost:
@@ -90,8 +100,8 @@ def embedding_cost(config: BackboneConfig, dtype_bytes: int | None = None) -> La
 
 def readout_cost(config: BackboneConfig, dtype_bytes: int | None = None) -> LayerCost:
     """Final norm and output projection, from any layer."""
-    weights = config.hidden * config.vocab
-    return LayerCost(2 * weights, (weights + config.hidden) * _size(config, dtype_bytes), 0)
+    size, head = _size(config, dtype_bytes), [(config.vocab, config.hidden)]
+    return LayerCost(2 * weights(head), stored_bytes(config, head, size) + config.hidden * size, 0)
 
 
 def token_cost(
@@ -119,31 +129,32 @@ def layer_parameters(config: BackboneConfig, index: int) -> int:
     if layer.mlp is not None:
         wide, bias = layer.mlp.intermediate, layer.mlp.bias
         biases = bias * ((2 if layer.mlp.gated else 1) * wide + hidden)
-        count += hidden + _mlp_weights(layer.mlp, hidden) + biases
+        count += hidden + weights(mlp_matrices(layer.mlp, hidden)) + biases
     return count
 
 
 def mixer_parameters(mixer: MixerConfig, hidden: int) -> int:
     """Number of parameters of a mixer, without the norm before it."""
     small: int
+    matrices = weights(mixer_matrices(mixer, hidden))
     if isinstance(mixer, AttentionConfig):
         outputs = mixer.heads * mixer.head_dim + _key_value(mixer)
         small = mixer.qkv_bias * outputs + mixer.output_bias * hidden
-        return _projections(mixer, hidden) + small + mixer.qk_norm * 2 * mixer.head_dim
+        return matrices + small + mixer.qk_norm * 2 * mixer.head_dim
     conv = _channels(mixer) * (mixer.conv_kernel + mixer.conv_bias)
     if isinstance(mixer, Mamba2Config):
         width = mixer.inner + mixer.conv_dim + mixer.heads
-        small = 3 * mixer.heads + mixer.inner + mixer.bias * (width + _out(mixer, hidden))
-        return _projections(mixer, hidden) + conv + small
+        small = 3 * mixer.heads + mixer.inner + mixer.bias * (width + mixer_width(mixer, hidden))
+        return matrices + conv + small
     small = mixer.inner * (mixer.state + 2) + mixer.bias * (2 * mixer.inner + hidden)
     if mixer.bcdt_norm == "learned":
         small += mixer.dt_rank + 2 * mixer.state
-    return _projections(mixer, hidden) + conv + small
+    return matrices + conv + small
 
 
 def mixer_flops(mixer: MixerConfig, hidden: int, context: int) -> int:
     """Operations of a mixer for a token with ``context`` tokens before it."""
-    flops = 2 * _projections(mixer, hidden)
+    flops = 2 * weights(mixer_matrices(mixer, hidden))
     if isinstance(mixer, AttentionConfig):
         return flops + 4 * mixer.heads * mixer.head_dim * _span(mixer, context)
     flops += 2 * _channels(mixer) * mixer.conv_kernel
@@ -151,16 +162,10 @@ def mixer_flops(mixer: MixerConfig, hidden: int, context: int) -> int:
     return flops + each * mixer.inner * mixer.state
 
 
-def _projections(mixer: MixerConfig, hidden: int) -> int:
-    """Weights of a mixer's matrices, each used for one multiply-add a token."""
-    if isinstance(mixer, AttentionConfig):
-        wide = mixer.heads * mixer.head_dim
-        return hidden * (2 * wide + _key_value(mixer))
-    if isinstance(mixer, Mamba2Config):
-        width = mixer.inner + mixer.conv_dim + mixer.heads
-        return hidden * width + mixer.inner * _out(mixer, hidden)
-    selection = mixer.inner * (2 * mixer.dt_rank + 2 * mixer.state)
-    return 3 * hidden * mixer.inner + selection
+def _layer_matrices(config: BackboneConfig, index: int) -> Matrices:
+    layer = config.layers[index]
+    mixer = [] if layer.mixer is None else mixer_matrices(layer.mixer, config.hidden)
+    return mixer + ([] if layer.mlp is None else mlp_matrices(layer.mlp, config.hidden))
 
 
 def _state_bytes(mixer: MixerConfig, context: int, size: int) -> int:
@@ -183,14 +188,6 @@ def _span(mixer: AttentionConfig, context: int) -> int:
 
 def _channels(mixer: MambaConfig | Mamba2Config) -> int:
     return mixer.conv_dim if isinstance(mixer, Mamba2Config) else mixer.inner
-
-
-def _out(mixer: MambaConfig | Mamba2Config, hidden: int) -> int:
-    return mixer.out if isinstance(mixer, Mamba2Config) and mixer.out is not None else hidden
-
-
-def _mlp_weights(mlp: MlpConfig, hidden: int) -> int:
-    return (3 if mlp.gated else 2) * hidden * mlp.intermediate
 
 
 def _size(config: BackboneConfig, dtype_bytes: int | None) -> int:

@@ -36,11 +36,6 @@ def parse_config(raw: Raw) -> BackboneConfig:
         raise UserError(
             f"config.json: model_type {family!r} is not supported; dynexit reads {known}"
         )
-    if raw.get("quantization_config"):
-        raise UserError(
-            "config.json: quantization_config: quantised weights are not supported; "
-            "use the checkpoint in bf16, fp16 or fp32"
-        )
     try:
         config = _READERS[family](raw)
     except KeyError as error:

@@ -17,6 +17,7 @@ from dynexit.models.config import (
     MlpConfig,
     RopeConfig,
 )
+from dynexit.models.quantization import read_quantization
 from dynexit.models.rope import check_rope
 
 Raw = dict[str, Any]
@@ -46,6 +47,7 @@ def read_backbone(raw: Raw, layers: tuple[LayerConfig, ...], **more: Any) -> Bac
         layers=layers,
         norm_eps=float(eps),
         dtype=DTYPES[dtype],
+        quantization=read_quantization(raw),
         **(defaults | more),
     )
 

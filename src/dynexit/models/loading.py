@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from dynexit.models.config import BackboneConfig
 from dynexit.models.families import parse_config
 from dynexit.models.family_fields import DTYPES
 from dynexit.models.hub import resolve_model
+from dynexit.models.projection import Projection
+from dynexit.models.quantized import STORED, quantized_like
 from dynexit.models.tokenizer import Tokenizer, load_tokenizer
 from dynexit.models.weights import Source, sources
 
@@ -56,53 +58,78 @@ def read_config(directory: Path) -> BackboneConfig:
 def load_backbone(
     directory: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Backbone:
-    """The backbone of a checkpoint directory, frozen, its weights memory-mapped."""
+    """The backbone of a checkpoint directory, frozen, its weights memory-mapped.
+
+    Quantised matrices stay as they are stored, whatever ``dtype`` is.
+    """
     config = read_config(directory)
     checkpoint = Checkpoint(directory)
+    backbone = skeleton(config, checkpoint)
+    target = config.dtype if dtype is None else dtype
+    for name, tensor in stored_tensors(backbone, checkpoint):
+        kept = name.rpartition(".")[2] in STORED
+        tensor = (tensor if kept else cast(tensor, target)).to(device)
+        _assign(backbone, name, nn.Parameter(tensor, requires_grad=False))
+    return backbone.eval()
+
+
+def skeleton(config: BackboneConfig, checkpoint: Checkpoint) -> Backbone:
+    """The backbone without weights, with quantised projections where the checkpoint has them."""
     with torch.device("meta"):
         backbone = Backbone(config)
-    shapes = {name: p.shape for name, p in backbone.named_parameters()}
-    table = sources(config, iter(shapes))
-    _check_head(config, checkpoint, table)
-    target = config.dtype if dtype is None else dtype
-    for name, shape in shapes.items():
-        tensor = _fetch(checkpoint, table[name], shape)
-        _assign(backbone, name, cast(tensor, target).to(device))
-    return backbone.eval()
+        if config.quantization is None:
+            return backbone
+        named = dict(backbone.named_modules())
+        plain = {name: m for name, m in named.items() if isinstance(m, Projection)}
+        table = sources(config, (f"{name}.qweight" for name in plain))
+        for name, projection in plain.items():
+            if any(other in checkpoint for other in table[f"{name}.qweight"].names):
+                _assign(backbone, name, quantized_like(projection, config.quantization))
+    return backbone
+
+
+def stored_tensors(backbone: Backbone, checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
+    """The checkpoint's tensor for each parameter of ``backbone``: checked, mapped, unchanged."""
+    parameters = dict(backbone.named_parameters())
+    table = sources(backbone.config, iter(parameters))
+    _check_head(backbone.config, checkpoint, table)
+    for name, parameter in parameters.items():
+        yield name, _fetch(checkpoint, table[name], parameter)
 
 
 def _check_head(
     config: BackboneConfig, checkpoint: Checkpoint, table: Mapping[str, Source]
 ) -> None:
-    if not config.tied and not any(name in checkpoint for name in table["head.weight"].names):
+    heads = [source for name, source in table.items() if name.startswith("head.")]
+    if not config.tied and not any(name in checkpoint for name in heads[0].names):
         raise UserError(
             f"{checkpoint.directory}: tensor 'lm_head.weight' is missing; "
             "fetch the checkpoint again, or set tie_word_embeddings in its config.json"
         )
 
 
-def _fetch(checkpoint: Checkpoint, source: Source, shape: torch.Size) -> Tensor:
+def _fetch(checkpoint: Checkpoint, source: Source, like: Tensor) -> Tensor:
     name, tensor = checkpoint.tensor(source.names)
-    if tensor.dtype not in DTYPES.values():
+    floating = like.is_floating_point()
+    if tensor.dtype not in DTYPES.values() if floating else tensor.dtype != like.dtype:
+        reads = "fp32, bf16 and fp16 weights" if floating else f"{like.dtype} here"
         raise UserError(
             f"{checkpoint.directory}: tensor {name!r} has dtype {tensor.dtype}; "
-            "dynexit reads fp32, bf16 and fp16 weights"
+            f"dynexit reads {reads}"
         )
     if source.parts > 1:
         tensor = tensor.chunk(source.parts)[source.part]
-    if tensor.shape != shape:
+    if tensor.shape != like.shape:
         raise UserError(
             f"{checkpoint.directory}: tensor {name!r} has shape {list(tensor.shape)}, "
-            f"config.json asks for {list(shape)}; fetch the files of one checkpoint"
+            f"config.json asks for {list(like.shape)}; fetch the files of one checkpoint"
         )
     return tensor
 
 
-def _assign(module: nn.Module, name: str, tensor: Tensor) -> None:
-    *path, last = name.split(".")
-    for part in path:
-        module = getattr(module, part)
-    setattr(module, last, nn.Parameter(tensor, requires_grad=False))
+def _assign(module: nn.Module, name: str, value: nn.Module | nn.Parameter) -> None:
+    path, _, last = name.rpartition(".")
+    setattr(module.get_submodule(path), last, value)
 
 
 def _eos_ids(eos: object, directory: Path) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ class Naming:
     """Where a family keeps things. ``{i}`` is the layer's number from 0.
 
     ``mixers`` maps the kind of mixer configuration to the module's name in a layer.
-    ``fused_gate_up`` names a tensor that holds gate and up projection one above the other.
+    ``fused_gate_up`` names a matrix that holds gate and up projection one above the other.
     """
 
     embedding: tuple[str, ...] = ("model.embed_tokens.weight",)
@@ -54,7 +54,7 @@ _NAMINGS = {
     ),
     "granitemoehybrid": Naming(
         mlp="shared_mlp.",
-        fused_gate_up="input_linear.weight",
+        fused_gate_up="input_linear.",
         renamed=(("down_proj.", "output_linear."),),
     ),
     "jamba": Naming(
@@ -88,8 +88,10 @@ def sources(config: BackboneConfig, parameters: Iterator[str]) -> dict[str, Sour
 
 
 def _source(name: str, naming: Naming, config: BackboneConfig) -> Source:
-    if name in ("embedding.weight", "norm.weight", "head.weight"):
-        return _any_of(*getattr(naming, name.removesuffix(".weight")))
+    module, _, what = name.rpartition(".")
+    if module in ("embedding", "norm", "head"):
+        # a quantised matrix is stored in several tensors, named where its weight would be
+        return _any_of(*(n.removesuffix("weight") + what for n in getattr(naming, module)))
     _, number, half, rest = name.split(".", 3)
     layer = naming.layer.format(i=number)
     if half in ("mixer_norm", "mlp_norm"):
@@ -101,9 +103,10 @@ def _source(name: str, naming: Naming, config: BackboneConfig) -> Source:
 
 
 def _mlp_source(prefix: str, rest: str, naming: Naming) -> Source:
-    if naming.fused_gate_up is not None and rest in ("gate_proj.weight", "up_proj.weight"):
-        part = 0 if rest.startswith("gate") else 1
-        return Source(_any_of(prefix + naming.fused_gate_up).names, part, 2)
+    module, _, what = rest.rpartition(".")
+    if naming.fused_gate_up is not None and module in ("gate_proj", "up_proj"):
+        part = 0 if module == "gate_proj" else 1
+        return Source(_any_of(prefix + naming.fused_gate_up + what).names, part, 2)
     for ours, theirs in naming.renamed:
         rest = rest.replace(ours, theirs)
     return _any_of(prefix + rest)
