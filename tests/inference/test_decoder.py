@@ -65,6 +65,9 @@ class ScriptedJudge:
     def flops(self, exit: int) -> int:
         return 0
 
+    def weight_bytes(self, exit: int) -> int:
+        return 0
+
     def needs_logits(self) -> bool:
         return False
 

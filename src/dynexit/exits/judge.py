@@ -78,6 +78,10 @@ class Judge(Protocol):
         """Floating point operations of one check, without the readout."""
         ...
 
+    def weight_bytes(self, exit: int) -> int:
+        """Bytes of weights that one check reads, without the readout."""
+        ...
+
     def needs_logits(self) -> bool:
         """Whether a check reads out the vocabulary."""
         ...

@@ -195,7 +195,7 @@ def judge_bytes(policy: ExitPolicy) -> LayerCost:
     """Bytes of one check: an exit's share of the judge's weights, its memory read and written."""
     judge, exits = policy.judge, len(policy.layers)
     memory = sum(tensor.nbytes for tensor in judge.new_state(1).tensors.values())
-    weights = _nbytes(judge) if isinstance(judge, nn.Module) else 0
+    weights = sum(judge.weight_bytes(exit) for exit in range(exits))
     return LayerCost(0, weights // exits, 2 * memory // exits)
 
 

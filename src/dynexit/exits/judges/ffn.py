@@ -1,7 +1,9 @@
 """The feed-forward judge: a transformer's feed-forward block, then a projection to one logit.
 
 One of the three classifiers of DYNAMAX, which does not say how wide the block is. Here it is a
-bottleneck, so that a check of a 4096-wide model costs half a percent of one of its layers.
+bottleneck. Nothing is nonlinear after ``down``, so that for single tokens it goes into the last
+projection once and for all: a check reads ``up`` alone, which for a 4096-wide model is 2 MB, half a
+percent of a layer of Mistral 7B.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynexit.exits.judges.trained import ExitClassifier, TrainedJudge
-from dynexit.exits.judges.unit import inverse_rms
+from dynexit.exits.judges.trained import ExitClassifier, Step, TrainedJudge
+from dynexit.exits.judges.unit import for_unit, inverse_rms, unit_product
 from dynexit.models.placement import Placement
+from dynexit.models.projection import apply
 
 
 class FfnClassifier(ExitClassifier):
@@ -36,11 +39,28 @@ class FfnClassifier(ExitClassifier):
         x = x + F.linear(wide, self.down.weight)
         return F.linear(x, self.out.weight, self.out.bias).squeeze(-1)
 
+    def prepared(self) -> Step:
+        matrix = for_unit(torch.cat((self.up.weight, self.out.weight)))
+        bias = torch.cat((self.up.bias, self.out.bias))
+        folded = self.out.weight @ self.down.weight  # [1, width]
+
+        def step(hidden: Tensor) -> Tensor:
+            x = hidden.float()
+            y = unit_product(bias, apply(x, matrix, None), x)
+            wide, residual = y[:, :-1], y[:, -1:]
+            return (F.linear(F.silu(wide), folded) + residual).squeeze(-1)
+
+        return step
+
     def start_at(self, log_odds: float) -> None:
         nn.init.constant_(self.out.bias, log_odds)
 
     def flops(self) -> int:
-        return 2 * (self.up.weight.numel() + self.down.weight.numel() + self.out.weight.numel())
+        return 2 * (self.up.weight.numel() + self.out.weight.numel() + self.up.out_features)
+
+    def weight_bytes(self) -> int:
+        folded = self.up.bias.nbytes  # as long as the bias
+        return sum(p.nbytes for p in (*self.up.parameters(), *self.out.parameters())) + folded
 
 
 class FfnJudge(TrainedJudge):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynexit.exits.judges.trained import ExitClassifier, TrainedJudge
-from dynexit.exits.judges.unit import inverse_rms
+from dynexit.exits.judges.trained import ExitClassifier, Step, TrainedJudge
+from dynexit.exits.judges.unit import for_unit, inverse_rms, unit_product
 from dynexit.models.placement import Placement
 
 
@@ -25,6 +25,15 @@ class LinearClassifier(ExitClassifier):
         x = hidden.float()
         projected = F.linear(x, self.out.weight)  # scaled after, when it is one number
         return torch.addcmul(self.out.bias, projected, inverse_rms(x)).squeeze(-1)
+
+    def prepared(self) -> Step:
+        weight, bias = for_unit(self.out.weight), self.out.bias
+
+        def step(hidden: Tensor) -> Tensor:
+            x = hidden.float()
+            return unit_product(bias, F.linear(x, weight), x).squeeze(-1)
+
+        return step
 
     def start_at(self, log_odds: float) -> None:
         nn.init.constant_(self.out.bias, log_odds)

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from dynexit.exits.judge import Evidence, JudgeState
 from dynexit.exits.judges.trained import ExitClassifier, TrainedJudge
-from dynexit.exits.judges.unit import EPS, inverse_rms
+from dynexit.exits.judges.unit import EPS, for_unit, unit_product
 from dynexit.models.cache import RecurrentState
 from dynexit.models.config import Mamba2Config
 from dynexit.models.mamba2 import Mamba2
 from dynexit.models.norm import RmsNorm
 from dynexit.models.placement import Placement
+from dynexit.models.projection import apply
 
 
 class MambaClassifier(ExitClassifier):
@@ -55,7 +56,6 @@ class _Step:
     """The block for one token, with all that does not depend on the token computed once."""
 
     config: Mamba2Config
-    norm: Tensor
     in_weight: Tensor
     in_bias: Tensor
     taps: Tensor
@@ -73,14 +73,13 @@ class _Step:
         shift = F.pad(block.dt_bias, (c.inner + c.conv_dim, 0))
         return cls(
             config=c,
-            norm=head.norm.weight,
-            in_weight=block.in_proj.weight,
+            in_weight=for_unit(block.in_proj.weight * head.norm.weight),
             in_bias=block.in_proj.bias + shift,
             taps=block.conv1d.weight.squeeze(1).t().contiguous(),
             conv_bias=block.conv1d.bias,
             a=-torch.exp(block.A_log),
             d=block.D.repeat_interleave(c.head_dim),
-            out_weight=block.out_proj.weight * block.norm.weight,
+            out_weight=for_unit(block.out_proj.weight * block.norm.weight),
             out_bias=block.out_proj.bias,
         )
 
@@ -88,8 +87,7 @@ class _Step:
         """``hidden`` [B, hidden], ``conv`` [B, K-1, channels], ``ssm`` [B, heads, P, N] (updated in
         place) -> log odds [B] and the new ``conv``."""
         c, x = self.config, hidden.float()
-        projected = F.linear(x * self.norm, self.in_weight)
-        projected = torch.addcmul(self.in_bias, projected, inverse_rms(x))
+        projected = unit_product(self.in_bias, apply(x, self.in_weight, None), x)
         gate, mixed, dt = torch.split(projected, [c.inner, c.conv_dim, c.heads], dim=-1)
         window = torch.cat((conv, mixed.unsqueeze(1)), dim=1)
         mixed = F.silu((window * self.taps).sum(1).add_(self.conv_bias), inplace=True)
@@ -100,7 +98,7 @@ class _Step:
         ssm.addcmul_(added.unsqueeze(-1), into[:, None, None])
         y = torch.bmm(ssm.flatten(1, 2), out.unsqueeze(-1)).squeeze(-1)
         y = torch.addcmul(y, inner, self.d) * F.silu(gate)
-        logits = torch.addcmul(self.out_bias, F.linear(y, self.out_weight), inverse_rms(y))
+        logits = unit_product(self.out_bias, F.linear(y, self.out_weight), y)
         return logits.squeeze(-1), window[:, 1:]
 
 
@@ -125,13 +123,13 @@ class MambaJudge(TrainedJudge):
             heads, head_dim, state, 1, conv_kernel, bias=True, norm_eps=EPS, out=1
         )
         super().__init__(layers, options, lambda: MambaClassifier(hidden, config))
-        self._steps: tuple[_Step, ...] = ()
+        self._block_steps: tuple[_Step, ...] = ()
         self.to(device)
 
+    @torch.inference_mode()
     def new_state(self, rows: int) -> JudgeState:
-        """Zeros, as before a first token. Weights are prepared for single steps here, so train
-        before, not between the steps of one text."""
-        self._steps = tuple(_Step.of(head) for head in self._classifiers())
+        """Zeros, as before a first token."""
+        self._block_steps = tuple(_Step.of(head) for head in self._classifiers())
         tensors = {}
         for exit, head in enumerate(self._classifiers()):
             like = head.block.in_proj.weight
@@ -148,7 +146,7 @@ class MambaJudge(TrainedJudge):
     def score(
         self, exit: int, evidence: Evidence, state: JudgeState, rows: Tensor | None
     ) -> Tensor:
-        tensors, step = state.tensors, self._steps[exit]
+        tensors, step = state.tensors, self._block_steps[exit]
         conv, ssm = tensors[f"conv.{exit}"], tensors[f"ssm.{exit}"]
         if rows is None:
             logits, tensors[f"conv.{exit}"] = step(evidence.hidden, conv, ssm)

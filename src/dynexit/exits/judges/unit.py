@@ -19,3 +19,15 @@ def inverse_rms(x: Tensor) -> Tensor:
     """``1 / rms(x)`` over the last dimension, which is kept with size 1."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return torch.reciprocal(norm + EPS) * math.sqrt(x.shape[-1])
+
+
+def for_unit(weight: Tensor) -> Tensor:
+    """A matrix [out, in] prepared once, so that ``unit_product`` has less to do for each token."""
+    return weight * math.sqrt(weight.shape[-1])
+
+
+def unit_product(bias: Tensor, projected: Tensor, x: Tensor) -> Tensor:
+    """``bias + W (x / rms(x))``, given ``for_unit(W) x`` as ``projected`` [B, out]: the norm is one
+    number, so it divides what comes out."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return torch.addcdiv(bias, projected, norm.add_(EPS))

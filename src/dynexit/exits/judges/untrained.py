@@ -38,6 +38,9 @@ class UntrainedJudge:
     def flops(self, exit: int) -> int:
         return 0
 
+    def weight_bytes(self, exit: int) -> int:
+        return 0
+
     def needs_logits(self) -> bool:
         return True
 
