@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dynexit.models import kernels
 from dynexit.models.cache import RecurrentState
 from dynexit.models.config import MambaConfig
 from dynexit.models.conv import ConvWeights, causal_conv
@@ -51,6 +52,9 @@ class Mamba(nn.Module):
     def forward(self, x: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
         """``x`` [B, T, hidden] -> [B, T, hidden]; goes on from ``state`` and updates it."""
         mixed, gate = self.in_proj(x).chunk(2, dim=-1)
+        if state is not None and self._has_kernel(x, place):
+            y = self._step(mixed[:, 0], gate[:, 0], state, place)
+            return self.out_proj(y.unsqueeze(1))  # type: ignore[no-any-return]
         inner = self._convolve(mixed, state, place)
         y = self._scan(inner, state, place)
         y = torch.addcmul(y, inner.to(y.dtype), self.D.to(y.dtype)) * F.silu(gate.to(y.dtype))
@@ -59,6 +63,9 @@ class Mamba(nn.Module):
     def advance(self, x: Tensor, state: RecurrentState, place: Placement) -> None:
         """Only the state: no gate, no output projection."""
         mixed = self.in_proj.rows(x, 0, self.config.inner)
+        if self._has_kernel(x, place):
+            self._step(mixed[:, 0], None, state, place)
+            return
         inner = self._convolve(mixed, state, place)
         dt, b, _ = self._select(inner, place)
         source, a, ssm = inner.to(dt.dtype), self._rate(), state.of_rows(place.rows)
@@ -67,6 +74,26 @@ class Mamba(nn.Module):
         else:
             ssm = selective_state(source, dt, a, b, ssm)
         state.store(ssm, place.rows)
+
+    def _has_kernel(self, x: Tensor, place: Placement) -> bool:
+        """Whether one token of each row can go through our own kernels."""
+        return (
+            place.width == 1
+            and not place.padded
+            and kernels.fits(self.config.inner, self.config.state)
+            and x.dtype == self.A_log.dtype
+            and kernels.available(x, self.A_log)
+        )
+
+    def _step(
+        self, mixed: Tensor, gate: Tensor | None, state: RecurrentState, place: Placement
+    ) -> Tensor:
+        """One token of each row, both [B, inner]; the output [B, inner], none without a gate."""
+        conv, slots = self.conv1d, place.slots
+        inner = kernels.conv_step(mixed, state.conv, conv.weight, conv.bias, slots)
+        dt, b, c = self._selection(inner)
+        b, c = b.float().contiguous(), c.float().contiguous()
+        return kernels.selective_step(inner, dt, b, c, self.A_log, self.D, gate, state.ssm, slots)
 
     def _convolve(self, mixed: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
         return F.silu(causal_conv(mixed, self.conv1d.weight, self.conv1d.bias, state, place))
@@ -92,8 +119,16 @@ class Mamba(nn.Module):
 
     def _select(self, inner: Tensor, place: Placement) -> tuple[Tensor, Tensor, Tensor]:
         """Time step [B, T, inner] and B, C [B, T, state], all at least fp32."""
-        n = self.config
         wide = torch.promote_types(inner.dtype, torch.float32)
+        dt, b, c = self._selection(inner)
+        dt = F.softplus(dt.to(wide))
+        if place.padded:
+            dt = dt * place.valid[..., None]
+        return dt, b.to(wide), c.to(wide)
+
+    def _selection(self, inner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The time step before its softplus [..., inner] and B, C [..., state]."""
+        n = self.config
         dt, b, c = self.x_proj(inner).split([n.dt_rank, n.state, n.state], dim=-1)
         if n.bcdt_norm == "weightless":
             dt, b, c = (rms(t, None, n.bcdt_norm_eps) for t in (dt, b, c))
@@ -101,7 +136,4 @@ class Mamba(nn.Module):
             assert self.b_layernorm is not None
             assert self.c_layernorm is not None
             dt, b, c = self.dt_layernorm(dt), self.b_layernorm(b), self.c_layernorm(c)
-        dt = F.softplus(self.dt_proj(dt).to(wide))
-        if place.padded:
-            dt = dt * place.valid[..., None]
-        return dt, b.to(wide), c.to(wide)
+        return self.dt_proj(dt), b, c

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dynexit.models import kernels
 from dynexit.models.cache import RecurrentState
 from dynexit.models.config import Mamba2Config
 from dynexit.models.conv import ConvWeights, causal_conv
@@ -44,14 +45,22 @@ class Mamba2(nn.Module):
         """``x`` [B, T, hidden] -> [B, T, out]; goes on from ``state`` and updates it."""
         c = self.config
         gate, mixed, dt = torch.split(self.in_proj(x), [c.inner, c.conv_dim, c.heads], dim=-1)
-        y = self._scan(mixed, dt, state, place)
-        return self.out_proj(self.norm(y, gate).to(x.dtype))  # type: ignore[no-any-return]
+        if state is not None and self._has_kernel(x, place):
+            y = self._step(mixed[:, 0], dt[:, 0], state, place, output=True)
+            n = self.norm
+            normed = kernels.gated_norm(y, gate[:, 0], n.weight, n.groups, n.eps).unsqueeze(1)
+        else:
+            normed = self.norm(self._scan(mixed, dt, state, place), gate).to(x.dtype)
+        return self.out_proj(normed)  # type: ignore[no-any-return]
 
     def advance(self, x: Tensor, state: RecurrentState, place: Placement) -> None:
         """Only the state: no gate, no output, no output projection."""
         c = self.config
         projected = self.in_proj.rows(x, c.inner, self.in_proj.out_features)
         mixed, dt = torch.split(projected, [c.conv_dim, c.heads], dim=-1)
+        if self._has_kernel(x, place):
+            self._step(mixed[:, 0], dt[:, 0], state, place, output=False)
+            return
         inner, b, _ = self._convolve(mixed, state, place)
         step, a = self._time_step(dt, place), self._rate()
         ssm = state.of_rows(place.rows)
@@ -60,6 +69,26 @@ class Mamba2(nn.Module):
         else:
             ssm = ssd_state(inner, step, a, b, ssm)
         state.store(ssm, place.rows)
+
+    def _has_kernel(self, x: Tensor, place: Placement) -> bool:
+        """Whether one token of each row can go through our own kernels."""
+        c = self.config
+        return (
+            place.width == 1
+            and not place.padded
+            and kernels.fits(c.inner // c.groups, c.state)
+            and x.dtype == self.A_log.dtype
+            and kernels.available(x, self.A_log)
+        )
+
+    def _step(
+        self, mixed: Tensor, dt: Tensor, state: RecurrentState, place: Placement, output: bool
+    ) -> Tensor:
+        """One token of each row, [B, conv_dim] and [B, heads]; outputs [B, inner] in fp32."""
+        c, conv = self.config, self.conv1d
+        mixed = kernels.conv_step(mixed, state.conv, conv.weight, conv.bias, place.slots)
+        limits, small = (c.dt_min, c.dt_max), (self.dt_bias, self.A_log, self.D)
+        return kernels.ssd_step(mixed, dt, *small, limits, state.ssm, place.slots, c.groups, output)
 
     def _scan(
         self, mixed: Tensor, dt: Tensor, state: RecurrentState | None, place: Placement

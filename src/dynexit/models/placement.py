@@ -85,6 +85,11 @@ class Placement:
         return self._tensor(self.lengths)
 
     @cached_property
+    def slots(self) -> Tensor:
+        """Cache row of each row of the call [B]."""
+        return torch.arange(self.batch, device=self.device) if self.rows is None else self.rows
+
+    @cached_property
     def scatter(self) -> tuple[Tensor, Tensor]:
         """Cache row and position of the one token of each row, both [B], for width 1."""
         rows = torch.arange(self.batch, device=self.device) if self.rows is None else self.rows

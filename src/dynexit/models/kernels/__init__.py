@@ -8,16 +8,30 @@ rounding. ``DYNEXIT_KERNELS=off`` in the environment turns them off.
 """
 
 from dynexit.models.kernels.build import describe, library
-from dynexit.models.kernels.matrix import MOST_TOKENS, product, product_i4, product_i8, usable
+from dynexit.models.kernels.matrix import (
+    MOST_TOKENS,
+    available,
+    product,
+    product_i4,
+    product_i8,
+    usable,
+)
 from dynexit.models.kernels.norm import rms_norm
+from dynexit.models.kernels.recurrent import conv_step, fits, gated_norm, selective_step, ssd_step
 
 __all__ = [
     "MOST_TOKENS",
+    "available",
+    "conv_step",
     "describe",
+    "fits",
+    "gated_norm",
     "library",
     "product",
     "product_i4",
     "product_i8",
     "rms_norm",
+    "selective_step",
+    "ssd_step",
     "usable",
 ]

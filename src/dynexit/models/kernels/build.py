@@ -67,6 +67,22 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer, long, real, flag = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
     library.product_i4.argtypes = (pointer, pointer, pointer)
     library.rms_norm.argtypes = (*(pointer,) * 3, long, long, real, flag, flag)
+    library.conv_step.argtypes = (
+        *(pointer, long, *(pointer,) * 5),
+        *(long, long, long, flag, flag),
+    )
+    library.ssd_step.argtypes = (
+        *(pointer, pointer, long, *(pointer,) * 3, real, real, *(pointer,) * 4),
+        *(long, long, long, long, long, flag, flag),
+    )
+    library.gated_norm.argtypes = (
+        *(pointer, pointer, long, pointer, pointer),
+        *(long, long, long, real, flag),
+    )
+    library.selective_step.argtypes = (
+        *((pointer,) * 7),
+        *(long, pointer, pointer, pointer, long, long, long, flag, flag),
+    )
     return library
 
 

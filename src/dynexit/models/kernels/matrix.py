@@ -36,9 +36,13 @@ class _Product(ctypes.Structure):
 
 def usable(x: Tensor, weight: Tensor) -> bool:
     """Whether a kernel can multiply ``x`` [..., in] with ``weight`` here and now."""
+    return x.numel() <= MOST_TOKENS * x.shape[-1] and available(x, weight)
+
+
+def available(x: Tensor, weight: Tensor) -> bool:
+    """Whether the kernels can compute with these, be it many tokens or few."""
     return (
         x.dtype in _KINDS
-        and x.numel() <= MOST_TOKENS * x.shape[-1]
         and not torch.is_grad_enabled()
         and weight.device.type == "cpu"
         and weight.is_contiguous()

@@ -86,6 +86,46 @@ INLINE vec read_vec(const void *p, long i, int is_bf16) {
     return is_bf16 ? load_bf16((const bf16 *)p + i) : load_f32((const float *)p + i);
 }
 
-INLINE float silu(float x) { return x / (1 + expf(-x)); }
+INLINE void write_vec(void *p, long i, int is_bf16, vec x) {
+    if (!is_bf16) memcpy((float *)p + i, &x, sizeof x);
+    else
+        for (int l = 0; l < LANES; l++) ((bf16 *)p)[i + l] = narrow_bf16(x[l]);
+}
+
+/* x rounded to bf16 and widened again, where the type is bf16 */
+INLINE vec round_vec(vec x, int is_bf16) {
+    if (is_bf16)
+        for (int l = 0; l < LANES; l++) x[l] = widen_bf16(narrow_bf16(x[l]));
+    return x;
+}
+
+INLINE vec choose(ivec where, vec yes, vec no) {
+    return (vec)((where & (ivec)yes) | (~where & (ivec)no));
+}
+
+/* e^x to 2e-7: x = n ln 2 + r, a polynomial of r, and n into the exponent; NaN stays NaN */
+INLINE vec exp_vec(vec x) {
+    vec bounded = choose(x > 88.0f, (vec){0} + 88.0f, choose(x < -87.0f, (vec){0} - 87.0f, x));
+    vec shifted = bounded * 1.44269504f + 12582912.0f; /* adding 1.5 * 2^23 rounds */
+    vec whole = shifted - 12582912.0f;
+    vec r = bounded - whole * 0.693359375f + whole * 2.12194440e-4f;
+    vec poly = 1.9875691500e-4f * r + 1.3981999507e-3f;
+    poly = poly * r + 8.3334519073e-3f;
+    poly = poly * r + 4.1665795894e-2f;
+    poly = poly * r + 1.6666665459e-1f;
+    poly = poly * r + 5.0000001201e-1f;
+    poly = poly * r * r + r + 1.0f;
+    ivec power = (__builtin_convertvector(whole, ivec) + 127) << 23;
+    return poly * (vec)power;
+}
+
+INLINE vec silu_vec(vec x) { return x / (1.0f + exp_vec(-x)); }
+
+/* the same number of `stride` apart in 16 neighbours */
+INLINE vec strided(const void *p, long i, long stride, int is_bf16) {
+    vec out;
+    for (int l = 0; l < LANES; l++) out[l] = read(p, i + l * stride, is_bf16);
+    return out;
+}
 
 #endif
