@@ -10,6 +10,7 @@ import typer
 from dynexit.commands.loading import load
 from dynexit.commands.options import (
     DataDir,
+    Device,
     Dtype,
     Exits,
     Json,
@@ -82,6 +83,7 @@ def calibrate(
     ] = None,
     data_dir: DataDir = None,
     dtype: Dtype = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Find the threshold that saves most while the risk stays under a bound, with a guarantee.
@@ -103,7 +105,7 @@ def calibrate(
     if exits is None and judge is None and layers is None and model.startswith(REFERENCE):
         judge = REFERENCE_JUDGE
     chosen = None if layers is None else whole_numbers("--layers", layers)
-    loaded = load(model, dtype)
+    loaded = load(model, dtype, device)
     choice = choose(loaded, Wish(exits, judge, None, None, chosen, state))
     if choice.policy is None:
         raise UserError("nothing to calibrate at full depth; give --exits DIR or --judge NAME")

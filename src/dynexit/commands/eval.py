@@ -10,6 +10,8 @@ from dynexit.commands.certified import choose_certified
 from dynexit.commands.loading import load
 from dynexit.commands.options import (
     DataDir,
+    DecideEvery,
+    Device,
     Dtype,
     ExitLayer,
     Exits,
@@ -70,8 +72,10 @@ def evaluate(
     exit_layer: ExitLayer = None,
     layers: Layers = None,
     state: State = "recompute",
+    decide_every: DecideEvery = 1,
     data_dir: DataDir = None,
     dtype: Dtype = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Answer the questions of tasks with exits and with the full model, and compare.
@@ -96,8 +100,8 @@ def evaluate(
     if unsaid and layers is None and model.startswith(REFERENCE):
         judge = REFERENCE_JUDGE
     chosen = None if layers is None else whole_numbers("--layers", layers)
-    wish = Wish(exits, judge, threshold, exit_layer, chosen, state)
-    loaded = load(model, dtype)
+    wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every)
+    loaded = load(model, dtype, device)
     choice = choose_certified(loaded, wish, risk)
     caution = {"note": CAUTION} if model.startswith(REFERENCE) and set(asked) - {OWN} else {}
     for line in caution.values():

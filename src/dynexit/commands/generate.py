@@ -10,6 +10,8 @@ from dynexit.commands.certified import choose_certified
 from dynexit.commands.loading import load
 from dynexit.commands.options import (
     SAMPLING_PANEL,
+    DecideEvery,
+    Device,
     Dtype,
     ExitLayer,
     Exits,
@@ -55,6 +57,7 @@ def generate(
     exit_layer: ExitLayer = None,
     layers: Layers = None,
     state: State = "recompute",
+    decide_every: DecideEvery = 1,
     lossless: Annotated[
         bool, typer.Option("--lossless", help="Planned: draft with exits, verify at full depth.")
     ] = False,
@@ -79,6 +82,7 @@ def generate(
         bool, typer.Option("--show-depth", help="Colour each token by the layer it left at.")
     ] = False,
     dtype: Dtype = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Go on from a prompt, with early exits where a judge or an exit layer is given.
@@ -106,8 +110,8 @@ def generate(
         stop=tuple(unescaped(one, "--stop") for one in stop or ()),
     )
     chosen = None if layers is None else whole_numbers("--layers", layers)
-    wish = Wish(exits, judge, threshold, exit_layer, chosen, state)
-    loaded = load(model, dtype)
+    wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every)
+    loaded = load(model, dtype, device)
     choice = choose_certified(loaded, wish, risk)
     if json:
         from dynexit.inference.generate import generate as decode

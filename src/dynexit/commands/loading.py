@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from dynexit.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
     from dynexit.models.loading import Model
 
 DTYPES = {
@@ -19,7 +21,7 @@ DTYPES = {
 }
 
 
-def load(name: str, dtype: str | None = None) -> Model:
+def load(name: str, dtype: str | None = None, device: str = "auto") -> Model:
     """The model of a command's MODEL argument."""
     import torch
 
@@ -27,4 +29,21 @@ def load(name: str, dtype: str | None = None) -> Model:
 
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"--dtype {dtype!r} is not known; choose float32, bfloat16 or float16")
-    return load_model(name, None if dtype is None else getattr(torch, DTYPES[dtype]))
+    place = find_device(device)
+    return load_model(name, None if dtype is None else getattr(torch, DTYPES[dtype]), place)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name, or ``UserError`` where this machine has none of it."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if name == "auto":
+        return torch.device("cuda" if gpus else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise UserError(f"--device {name!r} is not known; choose auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(number or 0) >= gpus:
+        has = f"has {gpus} CUDA device(s)" if gpus else "has no CUDA device, or PyTorch sees none"
+        raise UserError(f"--device {name}: this machine {has}; leave it out or give cpu")
+    return torch.device(name)

@@ -94,6 +94,23 @@ Dtype = Annotated[
         "--dtype", metavar="NAME", help="float32, bfloat16 or float16. Default: the checkpoint's."
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Where to compute: cpu, cuda or cuda:N; auto is a GPU if there is one.",
+    ),
+]
+DecideEvery = Annotated[
+    int,
+    typer.Option(
+        "--decide-every",
+        metavar="N",
+        help="Decide at the first exit and every N-th after it: fewer checks, later exits.",
+        rich_help_panel=EXITS_PANEL,
+    ),
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", metavar="N", help="Only the first N questions a task.")
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynexit.commands.loading import load
-from dynexit.commands.options import DataDir, Dtype, Json, Model, names, whole_numbers
+from dynexit.commands.options import DataDir, Device, Dtype, Json, Model, names, whole_numbers
 from dynexit.commands.output import counting, out, print_json
 from dynexit.errors import UserError
 
@@ -135,6 +135,7 @@ def sweep(
         ),
     ] = 20,
     dtype: Dtype = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Compare judges, thresholds and state policies, and report what each keeps and saves.
@@ -157,7 +158,7 @@ def sweep(
     )
     wanted = _wanted(judges, layers, top_k, seeds, train, exits or [], data)
     asked = load_tasks(names(tasks), limit, data_dir)
-    loaded = load(model, dtype)
+    loaded = load(model, dtype, device)
     command = shlex.join(["dynexit", *sys.argv[1:]])
     points = run_sweep(loaded, asked, wanted, grid, out_dir, counting, command)
     report = write_report([out_dir], out_dir)

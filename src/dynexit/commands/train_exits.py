@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynexit.commands.loading import load
-from dynexit.commands.options import Dtype, Json, Model, whole_numbers
+from dynexit.commands.options import Device, Dtype, Json, Model, whole_numbers
 from dynexit.commands.output import out, print_json
 from dynexit.errors import UserError
 
@@ -75,6 +75,7 @@ def train_exits(
     ] = 0.95,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of data and weights.")] = 0,
     dtype: Dtype = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Train exits: the full model answers prompts, and a judge learns where exits agree with it.
@@ -103,7 +104,7 @@ def train_exits(
         precision=precision,
         seed=seed,
     )
-    loaded = load(model, dtype)
+    loaded = load(model, dtype, device)
     train(loaded, recipe, out_dir, data)
     exits = load_exit_set(out_dir, loaded.backbone)
     if json:

@@ -5,7 +5,7 @@ What is heavy is imported where it is used: a command's ``--help`` must not wait
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,10 +43,23 @@ class Wish:
     exit_layer: int | None = None
     layers: tuple[int, ...] | None = None
     state: str = "recompute"
+    decide_every: int = 1
 
 
 def choose(model: Model, wish: Wish) -> Choice:
     """The policy that the options ask for; a ``UserError`` where they contradict one another."""
+    choice = _choose(model, wish)
+    if choice.policy is None or wish.decide_every == 1:
+        return choice
+    from dynexit.exits.spacing import decide_every
+
+    policy = decide_every(choice.policy, wish.decide_every, model.backbone)
+    threshold = choice.threshold
+    shown = threshold[:: wish.decide_every] if isinstance(threshold, list) else threshold
+    return replace(choice, policy=policy, threshold=shown)
+
+
+def _choose(model: Model, wish: Wish) -> Choice:
     _check(wish)
     if wish.exit_layer is not None:
         return _fixed(model, wish.exit_layer, wish.state)
@@ -66,6 +79,8 @@ def _check(wish: Wish) -> None:
                 raise UserError(
                     f"--exit-layer leaves no decision to --{option}; give one or the other"
                 )
+    if wish.decide_every < 1:
+        raise UserError(f"--decide-every {wish.decide_every}: give a whole number of at least 1")
     if wish.judge == NONE and wish.exits is not None:
         raise UserError("--judge none means full depth, where --exits has no use; leave one out")
     from dynexit.exits.skipped import skipped_state

@@ -1,8 +1,8 @@
 """Segments of layers between exits at fixed shapes, as CUDA graphs need them.
 
-A step of decoding feeds one token to each row. Here that step has shapes that repeat: rows are
-filled up to a power of two, attention looks at a whole bucket of positions behind a mask, and where
-the tokens sit is told by tensors whose memory stays. So one recording of a segment serves every
+A step of decoding feeds one token to each row. Here that step has shapes that repeat: attention
+looks at a whole bucket of positions behind a mask, and where the tokens sit is told by tensors
+whose memory stays. So one recording of a segment serves every
 later step (see ``cuda_graphs``). ``FixedSegments`` computes the same at once, on any device.
 """
 
@@ -91,8 +91,8 @@ class FixedSegments:
     """Runs the layers of a backbone on one cache; steps of one token a row at fixed shapes.
 
     It stands where the backbone stood (``models.layers.Layers``). What is no such step, or has more
-    than ``MAX_ROWS`` rows, is run by the backbone itself. Rows beyond those of a call repeat its
-    last one: they write what it writes.
+    than ``MAX_ROWS`` rows, is run by the backbone itself. Rows are not filled up to fewer shapes: a
+    row that is there twice would have its state updated twice.
     """
 
     def __init__(
@@ -147,17 +147,14 @@ class FixedSegments:
         self, hidden: Tensor, start: int, stop: int, place: Placement, *, output: bool
     ) -> Segment:
         """Bring the call into the buffers and say which segment it is."""
-        whole = place.numbers is None
-        rows = place.batch if whole else 1 << (place.batch - 1).bit_length()
         if place is not self._placed:
             self._where.copy_(_filled(place, pin=self._where.is_cuda), non_blocking=True)
             self._placed = place
         if self._hidden.shape[1:] != hidden.shape[1:] or self._hidden.dtype != hidden.dtype:
             self._hidden = hidden.new_empty(MAX_ROWS, *hidden.shape[1:])
         self._hidden[: place.batch].copy_(hidden)
-        if rows > place.batch:
-            self._hidden[place.batch : rows].copy_(hidden[-1:])
-        return Segment(start, stop, output, rows, whole, self._bucket(place.end))
+        whole, end = place.numbers is None, self._bucket(place.end)
+        return Segment(start, stop, output, place.batch, whole, end)
 
     def _bucket(self, end: int) -> int:
         return min(max(self._smallest, 1 << (end - 1).bit_length()), self._reach)
@@ -181,12 +178,11 @@ class FixedSegments:
 
 
 def _filled(place: Placement, *, pin: bool) -> Tensor:
-    """Cache rows and positions of a step, [2, MAX_ROWS], the last ones repeated."""
+    """Cache rows and positions of a step, [2, MAX_ROWS] with zeros at the end."""
     rows = range(place.batch) if place.numbers is None else place.numbers
-    more = MAX_ROWS - place.batch
-    where = [[*rows, *[rows[-1]] * more], [*place.starts, *[place.starts[-1]] * more]]
+    rest = [0] * (MAX_ROWS - place.batch)
     # from pinned memory a copy needs no waiting for the device
-    return torch.tensor(where, pin_memory=pin)
+    return torch.tensor([[*rows, *rest], [*place.starts, *rest]], pin_memory=pin)
 
 
 def _dynamic_limits(backbone: Backbone) -> list[int]:
