@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -23,6 +25,10 @@ POLICIES = [
     ("mamba", "freeze"),
     ("mamba2", "freeze"),
 ]
+
+
+ROWS: list[list[int] | None] = [None, [0, 1, 3], [2], [1, 2], None, None]
+Made = TypeVar("Made", bound=FixedSegments)
 
 
 class Counting(FixedSegments):
@@ -70,26 +76,39 @@ def same(one: Cache, other: Cache) -> None:
                 torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_family(name: str, tmp_path: Path) -> None:
-    """All rows, some of them, one of them; on to positions in other buckets."""
-    make_checkpoint(name, tmp_path)
-    model = load_backbone(tmp_path, torch.float32)
-    ids, lengths = random_ids(4, 24), [3, 14, 6, 5]
-    plain, fixed = model.new_cache(4, 24), model.new_cache(4, 24)
-    segments = Counting(model, fixed)
+def walk(
+    model: Backbone,
+    kind: Callable[[Backbone, Cache, int], Made],
+    plan: Sequence[list[int] | None],
+    capacity: int = 24,
+) -> Made:
+    """Four texts go on, in each step those rows (None: all): what ``kind`` makes of the backbone
+    gives the same logits and states as the backbone itself, at positions in several buckets."""
+    ids = (random_ids(4, capacity) % model.config.vocab).to(model.device)
+    lengths = [3, 14, 6, 5]
+    plain, fixed = model.new_cache(4, capacity), model.new_cache(4, capacity)
+    segments = kind(model, fixed, 8)
     for cache in (plain, fixed):
         read(model, cache, ids, lengths)
-    for rows in (None, [0, 1, 3], [2], [1, 2], None, None):
-        which = range(4) if rows is None else rows
+    for rows in plan:
+        which = list(range(4)) if rows is None else rows
         starts = [lengths[row] for row in which]
-        tokens = ids[list(which), starts]
+        tokens = ids[which, starts]
         expected = step(model, model, plain, tokens, starts, rows)
         got = step(model, segments, fixed, tokens, starts, rows)
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
         for row in which:
             lengths[row] += 1
     same(fixed, plain)
+    return segments
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family(name: str, tmp_path: Path) -> None:
+    """All rows, some of them, one of them; on to positions in other buckets."""
+    make_checkpoint(name, tmp_path)
+    model = load_backbone(tmp_path, torch.float32)
+    segments = walk(model, Counting, ROWS)
     assert [(s.rows, s.whole) for s in segments.ran[::2]] == [
         (4, True),
         (3, False),
@@ -106,31 +125,44 @@ def test_every_family(name: str, tmp_path: Path) -> None:
 @given(data=st.data())
 def test_state_policies(kind: str, state: str, data: st.DataObject) -> None:
     """A policy's session on fixed shapes leaves the cache and gives the states it gives without."""
-    model, policy = backbone(kind), skipped_state(state)
-    rows = data.draw(st.integers(1, 3))
-    caches = [model.new_cache(rows, 40) for _ in range(2)]
-    segments = Counting(model, caches[1])
-    sessions = [policy.session(model, caches[0]), policy.session(segments, caches[1])]
+    rows, steps = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 6))
     lengths = data.draw(st.lists(st.integers(1, 9), min_size=rows, max_size=rows))
-    ids = random_ids(rows, 40, seed=1) % VOCAB
+    depth = st.sampled_from([1, 3, DEPTH])
+    depths = data.draw(
+        st.lists(st.lists(depth, min_size=3, max_size=3), min_size=steps, max_size=steps)
+    )
+    assert compare(backbone(kind), state, Counting, lengths, depths).ran
+
+
+def compare(
+    model: Backbone,
+    state: str,
+    kind: Callable[[Backbone, Cache, int], Made],
+    lengths: list[int],
+    script: Sequence[list[int]],
+) -> Made:
+    """Decode texts of those lengths, each row to the layers of the script, with what ``kind`` makes
+    of the backbone and with the backbone itself. Of three rows the second ends after two steps."""
+    policy, rows = skipped_state(state), len(lengths)
+    caches = [model.new_cache(rows, 40) for _ in range(2)]
+    segments = kind(model, caches[1], 8)
+    sessions = [policy.session(model, caches[0]), policy.session(segments, caches[1])]
+    ids = (random_ids(rows, 40, seed=1) % VOCAB).to(model.device)
     for cache in caches:
         read(model, cache, ids, lengths)
-    for number in range(data.draw(st.integers(1, 6))):
-        depths = data.draw(st.lists(st.sampled_from([1, 3, DEPTH]), min_size=rows, max_size=rows))
-        expected, got = (
-            decode(model, session, ids[range(rows), lengths], lengths, depths)
-            for session in sessions
-        )
-        for one, other in zip(got, expected, strict=True):
-            torch.testing.assert_close(one, other)
+    for number, depths in enumerate(script):
+        tokens = ids[range(len(lengths)), lengths]
+        expected, got = (decode(model, one, tokens, lengths, depths) for one in sessions)
+        for ours, theirs in zip(got, expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
         lengths = [n + 1 for n in lengths]
-        if number == 1 and rows == 3:  # a row ends
+        if number == 1 and rows == 3:
             for cache, session in zip(caches, sessions, strict=True):
                 cache.keep([2, 0])
                 session.keep([2, 0])
-            rows, lengths, ids = 2, [lengths[2], lengths[0]], ids[[2, 0]]
+            lengths, ids = [lengths[2], lengths[0]], ids[[2, 0]]
     same(caches[1], caches[0])
-    assert segments.ran
+    return segments
 
 
 def decode(
