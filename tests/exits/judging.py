@@ -10,11 +10,11 @@ from dynexit.models import Placement
 
 
 def evidence(hidden: Tensor, logits: Tensor | None = None) -> Evidence:
-    def readout() -> Tensor:
+    def readout(exit: int, hidden: Tensor) -> Tensor:
         assert logits is not None, "this judge must not read out the vocabulary"
         return logits
 
-    return Evidence(hidden, readout)
+    return Evidence(0, hidden, readout)
 
 
 @torch.inference_mode()

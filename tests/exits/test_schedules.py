@@ -1,9 +1,9 @@
 """Schedules: CALM's decay as in the paper, depth by position as a falling line."""
 
 import math
+from dataclasses import replace
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,9 +83,10 @@ def test_in_a_policy() -> None:
         skipped_state("propagate"),
         DepthByPosition(10),
     )
-    scores = torch.zeros(4)
-    assert policy.leaves(0, scores, [0, 5, 9, 10]) == [False, False, False, True]
-    assert policy.leaves(1, scores, [0, 4, 5, 10]) == [False, False, True, True]
+    never = math.inf
+    assert policy.limits(0, [0, 5, 9, 10]) == [never, never, never, 0.0]
+    assert policy.limits(1, [0, 4, 5, 10]) == [never, never, 0.0, 0.0]
+    assert replace(policy, schedule=Constant()).limits(1, [0, 9]) == [policy.thresholds[1]] * 2
 
 
 def test_mistakes() -> None:

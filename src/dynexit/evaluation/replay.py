@@ -135,7 +135,7 @@ def _view(judge: Judge, recording: Recording) -> _View:
         )
     state = judge.new_state(states.shape[1])  # tokens are rows: none knows of another
     scores = [
-        judge.score(exit, _evidence(recording.readout, exit, hidden), state, None)
+        judge.score(exit, Evidence(exit, hidden, recording.readout), state, None)
         for exit, hidden in enumerate(states)
     ]
     found = torch.stack(scores).double().cpu().numpy()
@@ -147,10 +147,6 @@ def _remembers(judge: Judge) -> bool:
     if isinstance(judge, TrainedJudge):
         return judge.recurrent
     return not isinstance(judge, UntrainedJudge)
-
-
-def _evidence(readout: Callable[[int, Tensor], Tensor], exit: int, hidden: Tensor) -> Evidence:
-    return Evidence(hidden, lambda: readout(exit, hidden))
 
 
 class Replay:
@@ -178,7 +174,7 @@ class Replay:
     ) -> list[Replayed]:
         """What decoding with these thresholds, one an exit, does with each answer."""
         limits = self._limits(thresholds, schedule or Constant())
-        scores = self._asked(limits) if self._scores is None else self._scores
+        scores, read = self._asked(limits) if self._scores is None else (self._scores, None)
         leaves = scores >= limits
         left: Flags = np.logical_or.reduce(leaves, axis=0)
         taken = leaves.argmax(0)
@@ -186,12 +182,17 @@ class Replay:
         layers = np.array(self.judge.layers)[taken]
         agrees = self._right[taken, tokens] | ~left
         found = np.where(left, scores[taken, tokens], scores[-1])
+        if read is None:  # by every check, or by none
+            read = np.full(scores.shape, self.judge.needs_logits())
+            read[np.arange(len(read))[:, None] > np.where(left, taken, len(read))] = False
+        idle = read.sum(0) - (left & (read[taken, tokens] > 0))
         return [
             Replayed(
                 answer,
                 tuple(np.where(left[at], layers[at], answer.layers).tolist()),
                 tuple(found[at].tolist()),
                 tuple(agrees[at].tolist()),
+                tuple(idle[at].tolist()),
             )
             for answer, at in zip(self._answers, self._spans(), strict=True)
         ]
@@ -201,7 +202,7 @@ class Replay:
         token is the full model's [exits, n]."""
         scores = self._scores
         if scores is None:
-            scores = self._asked(np.full(self._right.shape, np.inf))
+            scores, _ = self._asked(np.full(self._right.shape, np.inf), exactly=True)
         return [(scores[:, at], self._right[:, at]) for at in self._spans()]
 
     def _spans(self) -> list[slice]:
@@ -217,28 +218,33 @@ class Replay:
         return table[:, positions]
 
     @torch.inference_mode()
-    def _asked(self, limits: Numbers) -> Numbers:
-        """Scores [exits, tokens], NaN where a token did not come to an exit."""
-        scores = np.full(limits.shape, np.nan)
+    def _asked(self, limits: Numbers, exactly: bool = False) -> tuple[Numbers, NDArray[np.int64]]:
+        """Scores [exits, tokens], NaN where a token did not come to an exit, and how often the
+        vocabulary was read out; ``exactly``, also where a score can be told to be below its limit
+        without."""
+        scores, read = np.full(limits.shape, np.nan), np.zeros(limits.shape, dtype=np.int64)
         memory = _stacked([view.memory for view in self._views if view.memory is not None])
         for step in range(int(self._lengths.max(initial=0))):
             rows = np.flatnonzero(self._lengths > step)
             for exit in range(len(limits)):
                 at = self._starts[rows] + step
-                scores[exit, at] = self._ask(exit, step, rows, memory)
+                least = 0.0 if exactly else float(limits[exit, at].min())
+                scores[exit, at], read[exit, at] = self._ask(exit, step, rows, memory, least)
                 rows = rows[scores[exit, at] < limits[exit, at]]
                 if not len(rows):
                     break
-        return scores
+        return scores, read
 
-    def _ask(self, exit: int, step: int, rows: NDArray[np.int64], memory: JudgeState) -> Numbers:
+    def _ask(
+        self, exit: int, step: int, rows: NDArray[np.int64], memory: JudgeState, least: float
+    ) -> tuple[Numbers, list[int]]:
         views = [self._views[row] for row in rows.tolist()]
         states = torch.stack([view.hidden[exit, step] for view in views if view.hidden is not None])
         index = torch.from_numpy(rows).to(states.device)
-        evidence = _evidence(views[0].readout, exit, states)
+        evidence = Evidence(exit, states, views[0].readout, least)
         scores = self.judge.score(exit, evidence, memory, index)
         found: Numbers = scores.double().cpu().numpy()
-        return found
+        return found, evidence.readouts
 
 
 def _stacked(memories: Sequence[JudgeState]) -> JudgeState:

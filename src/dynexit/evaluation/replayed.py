@@ -12,7 +12,8 @@ from dynexit.inference.generation import GeneratedToken, Generation
 @dataclass(frozen=True)
 class Replayed:
     """Where each token of the full model's answer leaves, with which score (of the last exit where
-    it goes to full depth), and whether it ``agrees`` with the full model's.
+    it goes to full depth), whether it ``agrees`` with the full model's, and what its judge read out
+    of the vocabulary beside its own readout.
 
     To the first that does not agree, and at it, this is decoding with the state ``recompute``.
     Beyond, the full model's tokens are fed on all the same (teacher forcing).
@@ -22,6 +23,7 @@ class Replayed:
     exit_layers: tuple[int, ...]
     scores: tuple[float, ...]
     agrees: tuple[bool, ...]
+    idle_readouts: tuple[int, ...]
 
     @property
     def divergence(self) -> int | None:
@@ -39,10 +41,10 @@ class Replayed:
         if not self.same:
             return None
         caught = catch_up(self.exit_layers, self.full.layers, Recompute().limit)
-        steps = zip(self.full.tokens, self.exit_layers, self.scores, caught, strict=True)
+        found = (self.exit_layers, self.scores, caught, self.idle_readouts)
         tokens = tuple(
-            GeneratedToken(token.id, token.text, layer, score, ran)
-            for token, layer, score, ran in steps
+            GeneratedToken(token.id, token.text, *rest)
+            for token, *rest in zip(self.full.tokens, *found, strict=True)
         )
         return replace(self.full, tokens=tokens, seconds=0.0, prefill_seconds=0.0)
 

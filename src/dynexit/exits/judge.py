@@ -32,16 +32,49 @@ class JudgeState:
             self.tensors[name] = tensor[rows]
 
 
-@dataclass
 class Evidence:
-    """One token of each row at an exit.
+    """One token of each row at exit number ``exit``.
 
-    ``hidden`` [B, hidden] is the state after the exit layer; ``logits`` gives the readout there
-    [B, vocab], computed at most once and only if asked for.
+    ``hidden`` [B, hidden] is the state after the exit layer, ``readout`` gives the logits of states
+    [n, hidden] at an exit [n, vocab]. A token whose score is below ``least`` stays whatever its
+    score is, so that a judge need not know it exactly. ``readouts`` counts those of each row.
     """
 
-    hidden: Tensor
-    logits: Callable[[], Tensor]
+    def __init__(
+        self,
+        exit: int,
+        hidden: Tensor,
+        readout: Callable[[int, Tensor], Tensor],
+        least: float = 0.0,
+    ) -> None:
+        self.exit = exit
+        self.hidden = hidden
+        self.least = least
+        self.readouts = [0] * hidden.shape[0]
+        self._readout = readout
+        self._read: list[int] = []  # the rows of
+        self._logits: Tensor | None = None
+
+    def logits(self, rows: Sequence[int] | None = None) -> Tensor:
+        """The logits [n, vocab] of these rows (None: of all), computed at most once."""
+        everyone = list(range(self.hidden.shape[0]))
+        wanted = everyone if rows is None else list(rows)
+        if self._logits is None or not set(wanted) <= set(self._read):
+            hidden = self.hidden if wanted == everyone else self.hidden[wanted]
+            self._logits, self._read = self._readout(self.exit, hidden), wanted
+            self._count(wanted)
+        if wanted == self._read:
+            return self._logits
+        return self._logits[[self._read.index(row) for row in wanted]]
+
+    def earlier(self, exit: int, hidden: Tensor, rows: Sequence[int]) -> Tensor:
+        """The logits [n, vocab] that these rows had at an earlier exit, from their states there."""
+        self._count(rows)
+        return self._readout(exit, hidden)
+
+    def _count(self, rows: Sequence[int]) -> None:
+        for row in rows:
+            self.readouts[row] += 1
 
 
 class Judge(Protocol):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
-
-from torch import Tensor
 
 from dynexit.errors import UserError
 from dynexit.exits.judge import Judge
@@ -54,11 +53,9 @@ class ExitPolicy:
     def layers(self) -> tuple[int, ...]:
         return self.judge.layers
 
-    def leaves(self, exit: int, scores: Tensor, positions: list[int]) -> list[bool]:
-        """Which rows leave here; ``scores`` [B], ``positions`` of the tokens in the answer."""
-        base = self.thresholds[exit]
-        values = scores.tolist()
-        return [
-            value >= self.schedule.threshold(base, position)
-            for value, position in zip(values, positions, strict=True)
-        ]
+    def limits(self, exit: int, positions: Sequence[int]) -> list[float]:
+        """The scores at which tokens at these positions of their answers leave here."""
+        base, schedule = self.thresholds[exit], self.schedule
+        if isinstance(schedule, Constant):
+            return [base] * len(positions)
+        return [schedule.threshold(base, position) for position in positions]

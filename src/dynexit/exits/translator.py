@@ -44,3 +44,7 @@ class Translators(nn.Module):
     def flops(self) -> int:
         """Floating point operations of one translation: two per weight."""
         return 2 * self.hidden * self.hidden
+
+    def weight_bytes(self) -> int:
+        """Bytes of weights that one translation reads."""
+        return sum(parameter.nbytes for parameter in self.parameters()) // len(self.layers)

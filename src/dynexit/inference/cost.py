@@ -13,11 +13,11 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from dynexit.errors import UserError
 from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.recompute import Recompute
+from dynexit.exits.translator import Translators
 from dynexit.inference.generation import Generation
 from dynexit.models.config import AttentionConfig, BackboneConfig
 from dynexit.models.cost import (
@@ -95,6 +95,9 @@ class Pricing:
         if policy is not None:
             beside[1:] = [_beside(config, policy, layer, dtype_bytes) for layer in exits]
         self._beside = np.stack([_row(cost) for cost in beside])
+        # readouts of judges that read out at some checks only are counted by the tokens
+        counted = policy is not None and not policy.judge.needs_logits()
+        self._idle = _row(_readout(config, policy, dtype_bytes) if counted else LayerCost())
 
     def answer(self, generation: Generation) -> DecodingCost:
         """Cost of one answer. The step of token t reads the text up to the token before it."""
@@ -111,6 +114,7 @@ class Pricing:
         ends = count * self._ends
         full = upto[:, self.depth].sum(0) + ends
         spent = upto[np.arange(count), exits].sum(0) + self._beside[exits].sum(0) + ends
+        spent = spent + sum(token.idle_readouts for token in generation.tokens) * self._idle
         if self.limit is not None:
             spent = spent + self._caught_up(exits.tolist(), upto, self.limit)
         return DecodingCost(
@@ -179,8 +183,7 @@ def _beside(
     readouts = checks if policy.judge.needs_logits() else left  # at exits
     cost = _times(readout_cost(config, dtype_bytes), readouts - left)
     if policy.translators is not None:
-        size = _nbytes(policy.translators) // len(policy.layers)
-        cost += _times(LayerCost(policy.translators.flops(), size), readouts)
+        cost += _times(_translation(policy.translators), readouts)
     cost += LayerCost(sum(policy.judge.flops(exit) for exit in range(checks)))
     cost += _times(judge_bytes(policy), checks)
     for index in range(layer, config.depth):
@@ -191,16 +194,26 @@ def _beside(
     return cost
 
 
+def _readout(
+    config: BackboneConfig, policy: ExitPolicy | None, dtype_bytes: int | None
+) -> LayerCost:
+    """One readout at an exit."""
+    cost = readout_cost(config, dtype_bytes)
+    if policy is not None and policy.translators is not None:
+        cost += _translation(policy.translators)
+    return cost
+
+
+def _translation(translators: Translators) -> LayerCost:
+    return LayerCost(translators.flops(), translators.weight_bytes())
+
+
 def judge_bytes(policy: ExitPolicy) -> LayerCost:
     """Bytes of one check: an exit's share of the judge's weights, its memory read and written."""
     judge, exits = policy.judge, len(policy.layers)
     memory = sum(tensor.nbytes for tensor in judge.new_state(1).tensors.values())
     weights = sum(judge.weight_bytes(exit) for exit in range(exits))
     return LayerCost(0, weights // exits, 2 * memory // exits)
-
-
-def _nbytes(module: nn.Module) -> int:
-    return sum(parameter.nbytes for parameter in module.parameters())
 
 
 def _times(cost: LayerCost, count: int) -> LayerCost:

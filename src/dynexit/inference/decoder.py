@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache as memoised
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,13 +22,15 @@ from dynexit.models.placement import Placement
 @dataclass(frozen=True)
 class Step:
     """What one step gave, row by row: ``logits`` [B, vocab], exit layers, the judge's score at the
-    exit taken (the last score where a token went to full depth, None without a judge), and layers
-    run for earlier tokens that caught up."""
+    exit taken (the last score where a token went to full depth, None without a judge), layers run
+    for earlier tokens that caught up, and readouts of the vocabulary that judges asked for beside
+    the token's own."""
 
     logits: Tensor
     exit_layers: list[int]
     scores: list[float | None]
     catch_up: list[int]
+    idle_readouts: list[int]
 
 
 class _Outcome:
@@ -40,6 +40,7 @@ class _Outcome:
         self.logits: list[Tensor | None] = [None] * rows
         self.exits = [depth] * rows
         self.scores: list[float | None] = [None] * rows
+        self.idle_readouts = [0] * rows
 
     def read(self, rows: list[int], logits: Tensor, layer: int) -> None:
         for row, out in zip(rows, torch.split(logits, 1), strict=True):
@@ -108,7 +109,8 @@ class Decoder:
         if self.policy is None:
             hidden = self.backbone.run(hidden, self.cache, 0, self.backbone.depth, place)
             logits = self.backbone.readout(hidden[:, 0])
-            step = Step(logits, [self.backbone.depth] * rows, [None] * rows, [0] * rows)
+            none = [0] * rows
+            step = Step(logits, [self.backbone.depth] * rows, [None] * rows, none, none)
         else:
             step = self._step_with_exits(hidden, place, self.policy)
         self.lengths = [n + 1 for n in self.lengths]
@@ -120,38 +122,43 @@ class Decoder:
         active, start = list(range(place.batch)), 0
         for exit, layer in enumerate(policy.layers):
             hidden = self._session.run(hidden, start, layer, place)
-            leaving = self._check(exit, hidden, place, active, outcome)
+            gone = self._check(exit, hidden, place, active, outcome)
             start = layer
-            if not any(leaving):
+            if not gone:
                 continue
-            self._leave(hidden, layer, leaving, active, place)
-            stay = [b for b, gone in enumerate(leaving) if not gone]
-            active = [active[b] for b in stay]
-            if not active:
+            if len(gone) == len(active):
+                self._session.leave(hidden, layer, place)
+                active = []
                 break
+            self._session.leave(hidden[gone], layer, self._place([active[b] for b in gone]))
+            stay = sorted(set(range(len(active))) - set(gone))
+            active = [active[b] for b in stay]
             hidden, place = hidden[stay], self._place(active)
         if active:
             hidden = self._session.run(hidden, start, self.backbone.depth, place)
             outcome.read(active, self.backbone.readout(hidden[:, 0]), self.backbone.depth)
         caught = [self._session.catch_up(row) for row in range(len(outcome.exits))]
-        return Step(outcome.stacked(), outcome.exits, outcome.scores, caught)
+        return Step(outcome.stacked(), outcome.exits, outcome.scores, caught, outcome.idle_readouts)
 
     def _check(
         self, exit: int, hidden: Tensor, place: Placement, active: list[int], outcome: _Outcome
-    ) -> list[bool]:
-        """Judge the active rows at an exit, and read out those that leave."""
+    ) -> list[int]:
+        """Judge the active rows at an exit and read out those that leave, whose numbers among the
+        active ones are given back."""
         policy = self._policy()
-        evidence = Evidence(hidden[:, 0], memoised(partial(self._readout, exit, hidden[:, 0])))
-        scores = policy.judge.score(exit, evidence, self._judging, place.rows)
-        leaving = policy.leaves(exit, scores, [self._answered[row] for row in active])
-        for row, score in zip(active, scores.tolist(), strict=True):
-            outcome.scores[row] = score
-        gone = [b for b, left in enumerate(leaving) if left]
+        limits = policy.limits(exit, [self._answered[row] for row in active])
+        evidence = Evidence(exit, hidden[:, 0], self._readout, min(limits))
+        scores = policy.judge.score(exit, evidence, self._judging, place.rows).tolist()
+        gone = [b for b, score in enumerate(scores) if score >= limits[b]]
         if gone:
-            everything = len(gone) == len(active) or policy.judge.needs_logits()
-            logits = evidence.logits()[gone] if everything else self._readout(exit, hidden[gone, 0])
-            outcome.read([active[b] for b in gone], logits, policy.layers[exit])
-        return leaving
+            leaving = [active[b] for b in gone]
+            outcome.read(leaving, evidence.logits(gone), policy.layers[exit])
+        for b, row in enumerate(active):
+            outcome.scores[row] = scores[b]
+            outcome.idle_readouts[row] += evidence.readouts[b]
+        for b in gone:
+            outcome.idle_readouts[active[b]] -= 1  # its own
+        return gone
 
     def _readout(self, exit: int, hidden: Tensor) -> Tensor:
         translators = self._policy().translators
@@ -167,15 +174,6 @@ class Decoder:
         lengths = [self.lengths[row] for row in rows]
         whole = len(rows) == self.cache.rows
         return self.backbone.place(lengths, [1] * len(rows), None if whole else rows)
-
-    def _leave(
-        self, hidden: Tensor, layer: int, leaving: list[bool], active: list[int], place: Placement
-    ) -> None:
-        if all(leaving):
-            self._session.leave(hidden, layer, place)
-            return
-        gone = [b for b, left in enumerate(leaving) if left]
-        self._session.leave(hidden[gone], layer, self._place([active[b] for b in gone]))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only, in this order."""

@@ -108,7 +108,12 @@ class _Answer:
         if self.finish:
             text += self._text.finish()
         made = GeneratedToken(
-            token, text, step.exit_layers[row], step.scores[row], step.catch_up[row]
+            token,
+            text,
+            step.exit_layers[row],
+            step.scores[row],
+            step.catch_up[row],
+            step.idle_readouts[row],
         )
         self.tokens.append(made)
         return made

@@ -11,13 +11,15 @@ from typing import Any
 class GeneratedToken:
     """One token of an answer. It was known after ``exit_layer`` layers; ``score`` is the judge's
     at that exit, or at the last exit where none was taken, and None without a judge. ``catch_up``
-    counts layers run in its step for earlier tokens (recompute), as tokens times layers."""
+    counts layers run in its step for earlier tokens (recompute), as tokens times layers;
+    ``idle_readouts`` readouts of the vocabulary that judges asked for beside its own."""
 
     id: int
     text: str
     exit_layer: int
     score: float | None
     catch_up: int = 0
+    idle_readouts: int = 0
 
 
 @dataclass(frozen=True)
