@@ -32,6 +32,8 @@ class StepPlacement(Placement):
     rotary tables of ``reach`` positions that were used, so that their memory stays as well.
     """
 
+    on_host = False
+
     def __init__(
         self, positions: Tensor, cache_rows: Tensor | None, end: int, reach: int, tables: Tables
     ) -> None:
@@ -151,7 +153,8 @@ class FixedSegments:
             self._where.copy_(_filled(place, pin=self._where.is_cuda), non_blocking=True)
             self._placed = place
         if self._hidden.shape[1:] != hidden.shape[1:] or self._hidden.dtype != hidden.dtype:
-            self._hidden = hidden.new_empty(MAX_ROWS, *hidden.shape[1:])
+            with torch.inference_mode(False):  # to be written in and out of that mode
+                self._hidden = hidden.new_empty(MAX_ROWS, *hidden.shape[1:])
         self._hidden[: place.batch].copy_(hidden)
         whole, end = place.numbers is None, self._bucket(place.end)
         return Segment(start, stop, output, place.batch, whole, end)
