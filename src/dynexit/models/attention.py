@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dynexit.models import kernels
 from dynexit.models.cache import AttentionState
 from dynexit.models.config import AttentionConfig
 from dynexit.models.norm import RmsNorm
@@ -38,6 +39,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, state: AttentionState | None, place: Placement) -> Tensor:
         """``x`` [B, T, hidden] -> [B, T, hidden]; writes keys and values into ``state``."""
+        if state is not None and self._has_kernel(x, state, place):
+            return self.o_proj(self._attend_by_kernel(x, state, place))  # type: ignore[no-any-return]
         q = self._heads(self.q_proj(x), self.config.heads)
         if self.q_norm is not None:
             q = self.q_norm(q)
@@ -51,6 +54,30 @@ class Attention(nn.Module):
     def advance(self, x: Tensor, state: AttentionState, place: Placement) -> None:
         """Only what later tokens need of these: their keys and values."""
         self._write(state, *self._keys_values(x, place), place)
+
+    def _has_kernel(self, x: Tensor, state: AttentionState, place: Placement) -> bool:
+        """Whether these tokens, if they are few, can go through our own kernel."""
+        c = self.config
+        turned = c.head_dim if c.rope is None else c.rope.dim
+        return (
+            place.on_host
+            and c.head_dim % 16 == 0
+            and turned % 2 == 0
+            and state.k.dtype == x.dtype
+            and kernels.usable(x, state.k)
+        )
+
+    def _attend_by_kernel(self, x: Tensor, state: AttentionState, place: Placement) -> Tensor:
+        """Rotation, cache and attention in one: [B, T, heads * head_dim]."""
+        c, (rows, width, _) = self.config, x.shape
+        q = self.q_proj(x).view(rows, width, c.heads, c.head_dim)
+        k = self.k_proj(x).view(rows, width, c.kv_heads, c.head_dim)
+        v = self.v_proj(x).view(rows, width, c.kv_heads, c.head_dim)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        rotation = None if self.rope is None else place.rotation(self.rope, x.dtype)
+        cache = (state.k, state.v)
+        return kernels.attend(q, k, v, rotation, cache, place.span, c.window, c.scale)
 
     def _keys_values(self, x: Tensor, place: Placement) -> tuple[Tensor, Tensor]:
         k = self._heads(self.k_proj(x), self.config.kv_heads)

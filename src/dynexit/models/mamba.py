@@ -78,7 +78,8 @@ class Mamba(nn.Module):
     def _has_kernel(self, x: Tensor, place: Placement) -> bool:
         """Whether one token of each row can go through our own kernels."""
         return (
-            place.width == 1
+            place.on_host
+            and place.width == 1
             and not place.padded
             and kernels.fits(self.config.inner, self.config.state)
             and x.dtype == self.A_log.dtype

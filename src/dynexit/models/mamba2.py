@@ -74,7 +74,8 @@ class Mamba2(nn.Module):
         """Whether one token of each row can go through our own kernels."""
         c = self.config
         return (
-            place.width == 1
+            place.on_host
+            and place.width == 1
             and not place.padded
             and kernels.fits(c.inner // c.groups, c.state)
             and x.dtype == self.A_log.dtype

@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from dynexit.models.kernels import Span
 from dynexit.models.rope import RopeTable
 
 
@@ -21,6 +22,9 @@ class Placement:
 
     ``rows`` lists the cache rows of the call, None when they are all of them in order.
     """
+
+    on_host = True
+    """Whether starts and lengths are known to the host; our own kernels need that."""
 
     def __init__(
         self,
@@ -88,6 +92,12 @@ class Placement:
     def slots(self) -> Tensor:
         """Cache row of each row of the call [B]."""
         return torch.arange(self.batch, device=self.device) if self.rows is None else self.rows
+
+    @cached_property
+    def span(self) -> Span:
+        """Slots, starts and lengths as the attention kernel takes them."""
+        starts = torch.tensor(self.starts, device=self.device)
+        return Span(self.slots, starts, self.ends, self.end)
 
     @cached_property
     def scatter(self) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ and there are only a few tokens), and PyTorch everywhere else: no result depends
 rounding. ``DYNEXIT_KERNELS=off`` in the environment turns them off.
 """
 
+from dynexit.models.kernels.attention import Span, attend
 from dynexit.models.kernels.build import describe, library
 from dynexit.models.kernels.matrix import (
     MOST_TOKENS,
@@ -21,6 +22,8 @@ from dynexit.models.kernels.recurrent import conv_step, fits, gated_norm, select
 
 __all__ = [
     "MOST_TOKENS",
+    "Span",
+    "attend",
     "available",
     "conv_step",
     "describe",

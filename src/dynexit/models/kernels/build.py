@@ -20,7 +20,7 @@ import torch
 from dynexit.files import atomic_path
 
 SWITCH = "DYNEXIT_KERNELS"  # "off" leaves everything to PyTorch
-_SOURCES = ("vectors.h", "matrix.c", "norm.c", "recurrent.c")
+_SOURCES = ("vectors.h", "matrix.c", "norm.c", "recurrent.c", "attention.c")
 _FLAGS = (
     "-O3",
     "-march=native",
@@ -65,6 +65,7 @@ def describe() -> str:
 def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     """With the types of arguments; a product takes a pointer to a structure by itself."""
     pointer, long, real, flag = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
+    library.attend.argtypes = (pointer, pointer, long)
     library.product_i4.argtypes = (pointer, pointer, pointer)
     library.rms_norm.argtypes = (*(pointer,) * 3, long, long, real, flag, flag)
     library.conv_step.argtypes = (

@@ -10,6 +10,10 @@
 #define STEP (SUMS * LANES)
 #define MOST 4 /* tokens that share a pass over a row */
 
+/* Rows are dealt out a few at a time: where another program takes a core for a while, the other
+ * threads do its share. */
+#define SHARES(p) ((p)->rows / ((p)->threads * 16) + 1)
+
 typedef struct {
     const void *weight, *scales, *zeros, *bias, *x;
     void *y;
@@ -65,7 +69,7 @@ DOT(dot_i8, int8_t, load_i8, (float))
 
 #define PRODUCT(NAME, WEIGHT, DOT_OF, SCALE)                                                      \
     void NAME(const Product *p) {                                                                 \
-        _Pragma("omp parallel for schedule(static) num_threads(p->threads)")                      \
+        _Pragma("omp parallel for schedule(dynamic, SHARES(p)) num_threads(p->threads)")                      \
         for (long row = 0; row < p->rows; row++) {                                                \
             const WEIGHT *w = (const WEIGHT *)p->weight + row * p->cols;                          \
             for (long first = 0; first < p->tokens; first += MOST) {                              \
@@ -142,7 +146,7 @@ void product_i4(const Product *p, float *x, float *totals) {
             totals[t * groups + g] = total;
         }
     }
-#pragma omp parallel for schedule(static) num_threads(p->threads)
+#pragma omp parallel for schedule(dynamic, SHARES(p)) num_threads(p->threads)
     for (long row = 0; row < p->rows; row++) {
         const uint8_t *w = (const uint8_t *)p->weight + row * runs * RUN_BYTES;
         for (long first = 0; first < p->tokens; first += MOST) {

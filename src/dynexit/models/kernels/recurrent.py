@@ -118,8 +118,8 @@ def selective_step(
     slots: Tensor,
 ) -> Tensor:
     """``x`` [B, inner], ``dt`` [B, inner] before softplus, ``b`` and ``c`` [B, size] in fp32;
-    ``ssm`` [slots, inner, size]. ``(C h + D x) silu(gate)`` [B, inner]; without a gate it is empty, and
-    the state alone is computed."""
+    ``ssm`` [slots, inner, size]. ``(C h + D x) silu(gate)`` [B, inner]; without a gate it is empty,
+    and the state alone is computed."""
     rows, inner = x.shape
     out = x.new_empty(rows, 0 if gate is None else inner)
     loaded().selective_step(

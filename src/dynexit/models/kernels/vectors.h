@@ -68,9 +68,10 @@ INLINE vec nibble(ivec words, int k) {
 }
 
 INLINE float sum_of(vec x) {
-    float out = 0;
-    for (int i = 0; i < LANES; i++) out += x[i];
-    return out;
+    x += __builtin_shuffle(x, (ivec){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
+    x += __builtin_shuffle(x, (ivec){4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
+    x += __builtin_shuffle(x, (ivec){2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
+    return x[0] + x[1];
 }
 
 INLINE float read(const void *p, long i, int is_bf16) {

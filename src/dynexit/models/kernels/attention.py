@@ -1,0 +1,86 @@
+"""A few tokens of each row through causal attention over the cache; see ``attention.c``."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynexit.models.kernels.build import loaded
+
+_LANES, _QUERIES = 16, 4
+_POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+
+
+class _Attention(ctypes.Structure):
+    _fields_ = (
+        *((name, _POINTER) for name in ("q", "k", "v", "cosine", "sine", "keys", "values", "out")),
+        *((name, _POINTER) for name in ("slots", "starts", "lengths")),
+        *((name, _LONG) for name in ("rows", "tokens", "heads", "kv_heads", "size", "turned")),
+        *((name, _LONG) for name in ("tables", "capacity", "window")),
+        ("scale", ctypes.c_float),
+        ("is_bf16", _INT),
+        ("threads", _INT),
+    )
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where the tokens of each row are, each [B] (int64): their row of the cache, the first one's
+    position, and how many there are; ``end`` is the longest text with them."""
+
+    slots: Tensor
+    starts: Tensor
+    lengths: Tensor
+    end: int
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rotation: tuple[Tensor, Tensor] | None,
+    cache: tuple[Tensor, Tensor],
+    span: Span,
+    window: int | None,
+    scale: float,
+) -> Tensor:
+    """``q`` [B, T, heads, size], ``k`` and ``v`` [B, T, kv_heads, size], not rotated yet;
+    ``rotation`` cosines and signed sines [B or 1, 1, T, dim] of ``models.rope``; ``cache`` keys and
+    values [slots, kv_heads, capacity, size], to which these tokens are written. All of one type,
+    bf16 or fp32, and ``size`` a multiple of 16. Returns [B, T, heads * size]."""
+    rows, tokens, heads, size = q.shape
+    keys, values = cache
+    out = q.new_empty(rows, tokens, heads * size)
+    cosine, sine = (None, None) if rotation is None else rotation
+    threads, room = torch.get_num_threads(), -(-span.end // _LANES) * _LANES
+    scratch = torch.empty(threads * _QUERIES * room)
+    call = _Attention(
+        q.data_ptr(),
+        k.data_ptr(),
+        v.data_ptr(),
+        None if cosine is None else cosine.data_ptr(),
+        None if sine is None else sine.data_ptr(),
+        keys.data_ptr(),
+        values.data_ptr(),
+        out.data_ptr(),
+        span.slots.data_ptr(),
+        span.starts.data_ptr(),
+        span.lengths.data_ptr(),
+        rows,
+        tokens,
+        heads,
+        keys.shape[1],
+        size,
+        0 if cosine is None else cosine.shape[-1],
+        1 if cosine is None else cosine.shape[0],
+        keys.shape[2],
+        window or 0,
+        scale,
+        q.dtype == torch.bfloat16,
+        threads,
+    )
+    loaded().attend(ctypes.byref(call), scratch.data_ptr(), room)
+    return out
