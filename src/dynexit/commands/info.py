@@ -65,6 +65,7 @@ def describe(name: str, config: BackboneConfig, context: int) -> dict[str, Any]:
         "vocab": config.vocab,
         "parameters": parameters(config),
         "dtype": str(config.dtype).removeprefix("torch."),
+        "quantization": _quantization(config),
         "max_positions": config.max_positions,
         "mixers": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
         "context": context,
@@ -102,6 +103,13 @@ def _from_hub(name: str) -> Any:
         ) from None
 
 
+def _quantization(config: BackboneConfig) -> dict[str, int] | None:
+    found = config.quantization
+    if found is None:
+        return None
+    return {"bits": found.bits} | ({"group": found.group} if found.bits == 4 else {})
+
+
 def _mixer(layer: LayerConfig) -> str:
     return "none" if layer.mixer is None else type(layer.mixer).__name__[: -len("Config")].lower()
 
@@ -112,6 +120,9 @@ def _show(data: dict[str, Any]) -> None:
     from dynexit.reporting.tables import quantity
 
     mixers = ", ".join(f"{count} {kind}" for kind, count in data["mixers"].items())
+    dtype = data["dtype"]
+    if data["quantization"] is not None:
+        dtype = f"{data['quantization']['bits']} bits, the rest {dtype}"
     head = Table(show_header=False, box=None, pad_edge=False)
     head.add_column(style="dim")
     head.add_column()
@@ -120,7 +131,7 @@ def _show(data: dict[str, Any]) -> None:
         ("layers x hidden", f"{data['layers']} x {data['hidden']}"),
         ("vocabulary", str(data["vocab"])),
         ("parameters", quantity(data["parameters"])),
-        ("dtype", data["dtype"]),
+        ("dtype", dtype),
         ("context", str(data["max_positions"] or "unlimited")),
         ("a token reads", quantity(data["bytes_per_token"], "B")),
         ("a token computes", quantity(data["flops_per_token"], "FLOP")),

@@ -30,6 +30,11 @@ def pack(numbers: Tensor) -> Tensor:
 def unpack(packed: Tensor, columns: int) -> Tensor:
     """The inverse of ``pack``: [rows, columns] uint8."""
     rows = packed.shape[0]
-    words = packed.view(rows, -1, _WORDS, _BYTES).transpose(2, 3)
-    halves = torch.stack((words & 15, words >> 4), dim=3)
-    return halves.view(rows, -1)[:, :columns]
+    words = packed.view(torch.int32).view(rows, -1, _WORDS)
+    shape = (rows, words.shape[1], _BYTES, 2, _WORDS)
+    numbers = torch.empty(shape, dtype=torch.uint8, device=packed.device)
+    for byte in range(_BYTES):  # a few long passes instead of one that jumps from byte to byte
+        both = (words >> (8 * byte)).to(torch.uint8)
+        torch.bitwise_and(both, 15, out=numbers[:, :, byte, 0])
+        torch.bitwise_right_shift(both, 4, out=numbers[:, :, byte, 1])
+    return numbers.view(rows, -1)[:, :columns]

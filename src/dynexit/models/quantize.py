@@ -18,12 +18,13 @@ from torch import Tensor
 from dynexit.errors import UserError
 from dynexit.files import atomic_directory, read_json
 from dynexit.models.checkpoint import Checkpoint, open_shard, shards
+from dynexit.models.config import BackboneConfig
 from dynexit.models.families import parse_config
 from dynexit.models.loading import skeleton, stored_tensors
 from dynexit.models.projection import Projection
 from dynexit.models.quantization import QuantizationConfig
 from dynexit.models.rounding import round_matrix
-from dynexit.models.shards import ShardWriter, copy_companions, refuse_full_disk
+from dynexit.models.shards import SHARD_BYTES, ShardWriter, copy_companions, refuse_full_disk
 from dynexit.models.weights import sources
 
 
@@ -82,47 +83,52 @@ class Quantized:
 def plan_quantization(source: Path, config: QuantizationConfig) -> Plan:
     """Look through a checkpoint directory without reading its weights; ``UserError`` where it is
     quantised already, incomplete, or has nothing to quantise."""
-    raw = read_json(source / "config.json")
-    shape = parse_config(raw)
+    shape = parse_config(read_json(source / "config.json"))
     if shape.quantization is not None:
         raise UserError(
             f"{source}: its weights have {shape.quantization.bits} bits already; quantise the "
             "checkpoint in bf16, fp16 or fp32 that it was made from"
         )
-    checkpoint = Checkpoint(source)
-    backbone = skeleton(shape, checkpoint)
-    for _ in stored_tensors(backbone, checkpoint):
-        pass  # nothing is missing and all shapes are right
-    modules = dict(backbone.named_modules())
-    matrices = [f"{name}.weight" for name, m in modules.items() if isinstance(m, Projection)]
-    named = {n for s in sources(shape, iter(matrices)).values() for n in s.names}
-    table = sources(shape, iter(["embedding.weight", "head.weight"]))
-    own_head = shape.tied and config.group_of(shape.hidden) is not None
-    embeddings = table["embedding.weight"].names if own_head else ()
-    heads = table["head.weight"].names
+    stems = _stems(source, shape)
+    shared = shape.tied and config.group_of(shape.hidden) is not None
+    whole = sources(shape, iter(["embedding.weight", "head.weight"]))
+    copies = whole["head.weight"].names if shape.tied else ()  # of the embedding
     items = []
     for path, name, size, nbytes in _tensors(source):
-        if shape.tied and name in heads:
-            continue  # a second copy of the embedding
-        fits = len(size) == 2 and config.group_of(size[1]) is not None
-        if name in embeddings:
-            items.append(Item(path, name, size, nbytes, True, heads[0].removesuffix("weight")))
-        elif name in named and fits:
-            items.append(Item(path, name, size, nbytes, False, name.removesuffix("weight")))
-        else:
-            items.append(Item(path, name, size, nbytes, True, None))
+        stem = stems.get(name) if config.group_of(size[-1] if size else 1) is not None else None
+        if name in copies:
+            continue
+        if shared and name in whole["embedding.weight"].names:
+            stem = whole["head.weight"].names[0].removesuffix("weight")
+        kept = stem is None or name not in stems
+        items.append(Item(path, name, size, nbytes, kept, stem))
     if not any(item.stem for item in items):
         raise UserError(
             f"{source}: no matrix has columns that groups of {config.group} or less divide; "
             "use --bits 8"
         )
-    return Plan(source, config, tuple(items), own_head)
+    return Plan(source, config, tuple(items), shared)
 
 
-def write_quantized(plan: Plan, out: Path, tick: Callable[[], None]) -> Quantized:
+def _stems(source: Path, shape: BackboneConfig) -> dict[str, str]:
+    """For every name that a projection's matrix can have, the same without ``weight``."""
+    checkpoint = Checkpoint(source)
+    backbone = skeleton(shape, checkpoint)
+    for _ in stored_tensors(backbone, checkpoint):
+        pass  # nothing is missing and all shapes are right
+    modules = backbone.named_modules()
+    matrices = [f"{name}.weight" for name, m in modules if isinstance(m, Projection)]
+    table = sources(shape, iter(matrices))
+    return {n: n.removesuffix("weight") for found in table.values() for n in found.names}
+
+
+def write_quantized(
+    plan: Plan, out: Path, tick: Callable[[], None] = lambda: None, shard_bytes: int = SHARD_BYTES
+) -> Quantized:
     """Write the directory ``out``, which is whole or not there; ``tick`` is called for each tensor.
 
-    One tensor of the source is in memory at a time, and at most 1 GB of what is to be written.
+    One tensor of the source is in memory at a time, and ``shard_bytes`` of what is to be written
+    (and the tensor that goes beyond them).
     """
     begun, result = time.monotonic(), Quantized()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -133,7 +139,7 @@ def write_quantized(plan: Plan, out: Path, tick: Callable[[], None]) -> Quantize
     if plan.own_head:
         raw["tie_word_embeddings"] = False
     with atomic_directory(out) as directory:
-        writer = ShardWriter(directory, out)
+        writer = ShardWriter(directory, out, shard_bytes)
         for item in plan.items:
             for name, tensor in _quantized(item, plan, result):
                 writer.add(name, tensor)

@@ -60,9 +60,12 @@ class QuantizedProjection(nn.Module):
         block = _BLOCK if x.device.type == "cpu" else _DEVICE_BLOCK
         step = max(1, block // (self.in_features * x.element_size()))
         ends = [(begin, min(begin + step, stop)) for begin in range(start, stop, step)]
-        parts = [F.linear(x, self.dequantized(*rows, x.dtype)) for rows in ends]
+        parts = [self._dense(x, *rows) for rows in ends]
         y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         return y if bias is None else y.add_(bias)
+
+    def _dense(self, x: Tensor, start: int, stop: int) -> Tensor:
+        return F.linear(x, self.dequantized(start, stop, x.dtype))
 
 
 class Int8Projection(QuantizedProjection):
@@ -89,6 +92,12 @@ class Int8Projection(QuantizedProjection):
         y = y.view(*x.shape[:-1], stop - start)
         return y if bias is None else y.add_(bias)
 
+    def _dense(self, x: Tensor, start: int, stop: int) -> Tensor:
+        if x.dtype == torch.float16:  # sums before scaling may be beyond what it holds
+            return super()._dense(x, start, stop)
+        y = F.linear(x, self.qweight[start:stop].to(x.dtype))  # exact in bf16
+        return (y * self.scales[start:stop]).to(x.dtype)
+
 
 def _fits_pytorch(x: Tensor) -> bool:
     """Whether PyTorch's product with int8 rows is right for ``x`` and the faster one."""
@@ -96,7 +105,7 @@ def _fits_pytorch(x: Tensor) -> bool:
         x.device.type == "cpu"
         and x.shape[-1] % _INT8_RUN == 0
         and x.numel() <= _FEW * x.shape[-1]
-        and x.element_size() <= 4
+        and x.element_size() == 2  # in fp32 it is slower than the dense product
         and not (x.requires_grad and torch.is_grad_enabled())
     )
 
@@ -116,11 +125,11 @@ class Int4Projection(QuantizedProjection):
         self.zeros = _frozen(out_features, groups, dtype=torch.bfloat16)
 
     def dequantized(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
-        wide = torch.promote_types(dtype, self.scales.dtype)
-        numbers = unpack(self.qweight[start:stop], self.in_features).to(wide)
+        wide = torch.promote_types(dtype, torch.float32)
         scales, zeros = (t[start:stop, :, None].to(wide) for t in (self.scales, self.zeros))
+        numbers = unpack(self.qweight[start:stop], self.in_features).to(wide)
         grouped = numbers.view(stop - start, -1, self.group)
-        return torch.addcmul(zeros, grouped, scales).view(stop - start, -1).to(dtype)
+        return grouped.mul_(scales).add_(zeros).view_as(numbers).to(dtype)
 
     def _multiply(self, x: Tensor, start: int, stop: int, bias: Tensor | None) -> Tensor:
         numbers = self.qweight[start:stop]

@@ -15,7 +15,7 @@ from dynexit.errors import UserError
 from dynexit.files import write_json
 from dynexit.models.checkpoint import INDEX, SINGLE
 
-_SHARD = 1 << 30  # bytes
+SHARD_BYTES = 1 << 30
 _COMPANIONS = ("*.json", "tokenizer*", "*.txt", "*.jinja", "*.model", "LICENSE*", "NOTICE*")
 
 
@@ -25,7 +25,7 @@ class ShardWriter:
     ``shown`` is what errors call the directory, which has a temporary name until it is whole.
     """
 
-    def __init__(self, directory: Path, shown: Path, limit: int = _SHARD) -> None:
+    def __init__(self, directory: Path, shown: Path, limit: int) -> None:
         self._directory, self._shown, self._limit = directory, shown, limit
         self._held: dict[str, Tensor] = {}
         self._files: list[list[str]] = []
