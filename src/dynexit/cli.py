@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from dynexit.commands.bench import bench
 from dynexit.commands.calibrate import calibrate
 from dynexit.commands.demo import demo
 from dynexit.commands.eval import evaluate
@@ -151,6 +152,7 @@ app.command("eval")(evaluate)
 app.command("sweep")(sweep)
 app.command("calibrate")(calibrate)
 app.command("quantize")(quantize)
+app.command("bench")(bench)
 app.command("lm-eval", context_settings=PASSED_ON)(lm_eval)
 
 
