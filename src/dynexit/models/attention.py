@@ -106,7 +106,7 @@ class Attention(nn.Module):
             state.k[rows, :, positions] = k[:, :, 0].to(state.k.dtype)
             state.v[rows, :, positions] = v[:, :, 0].to(state.v.dtype)
             return
-        rows_of_call = range(place.batch) if place.rows is None else place.rows.tolist()
+        rows_of_call = range(place.batch) if place.numbers is None else place.numbers
         for b, row in enumerate(rows_of_call):
             start, length = place.starts[b], place.lengths[b]
             state.k[row, :, start : start + length] = k[b, :, :length]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dynexit.models import cuda_kernels
 from dynexit.models.cache import RecurrentState
 from dynexit.models.placement import Placement
 
@@ -25,6 +26,8 @@ def causal_conv(
 
     Padding columns leave the state as if they were not there.
     """
+    if cuda_kernels.convolves(x, weight, state, place):
+        return cuda_kernels.causal_conv(x, weight, bias, state, place)
     taps = weight.squeeze(1).t()  # [K, C]
     kernel, width = taps.shape[0], x.shape[1]
     history = _history(x, kernel, state, place)

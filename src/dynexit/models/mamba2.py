@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynexit.models import kernels
+from dynexit.models import cuda_kernels, kernels
 from dynexit.models.cache import RecurrentState
 from dynexit.models.config import Mamba2Config
 from dynexit.models.conv import ConvWeights, causal_conv
@@ -97,14 +97,15 @@ class Mamba2(nn.Module):
         """Outputs [B, T, inner], in at least fp32."""
         inner, b, c = self._convolve(mixed, state, place)
         step, a = self._time_step(dt, place), self._rate()
+        scan = cuda_kernels.ssd_scan if cuda_kernels.scans_ssd(mixed) else ssd_scan
         if state is None:
-            y, _ = ssd_scan(inner, step, a, b, c, self.config.chunk)
+            y, _ = scan(inner, step, a, b, c, self.config.chunk)
         else:
             ssm = state.of_rows(place.rows)
             if place.width == 1:
                 y = ssd_step(ssm, inner[:, 0], step[:, 0], a, b[:, 0], c[:, 0]).unsqueeze(1)
             else:
-                y, ssm = ssd_scan(inner, step, a, b, c, self.config.chunk, ssm)
+                y, ssm = scan(inner, step, a, b, c, self.config.chunk, ssm)
             state.store(ssm, place.rows)
         return torch.addcmul(y, inner, self.D[:, None].to(y.dtype)).flatten(-2)
 

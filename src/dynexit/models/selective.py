@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dynexit.models import cuda_kernels
+
 _CHUNK = 64
 
 
@@ -17,12 +19,17 @@ def selective_step(state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c
 
     Returns the output [B, D] and updates the state in place.
     """
+    if cuda_kernels.steps(state):
+        return cuda_kernels.selective_step(state, x, dt, a, b, c)
     selective_update(state, x, dt, a, b)
     return torch.bmm(state, c.unsqueeze(-1)).squeeze(-1)
 
 
 def selective_update(state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor) -> None:
     """Update the state in place by one token; shapes as in ``selective_step``."""
+    if cuda_kernels.steps(state):
+        cuda_kernels.selective_update(state, x, dt, a, b)
+        return
     state.mul_(torch.exp(dt.unsqueeze(-1) * a))
     state.addcmul_((dt * x).unsqueeze(-1), b.unsqueeze(1))
 
@@ -36,6 +43,8 @@ def selective_scan(
     A step with ``dt`` 0 leaves the state as it is, which is how padding passes. Returns the outputs
     [B, T, D] and the last state.
     """
+    if cuda_kernels.scans_selective(x):
+        return cuda_kernels.selective_scan(x, dt, a, b, c, state)
     outputs = []
     for begin in range(0, x.shape[1], _CHUNK):
         part = slice(begin, begin + _CHUNK)
@@ -52,6 +61,8 @@ def selective_scan(
 
 def selective_state(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, state: Tensor) -> Tensor:
     """The state after T tokens, without their outputs; shapes as in ``selective_scan``."""
+    if cuda_kernels.scans_selective(x):
+        return cuda_kernels.selective_state(x, dt, a, b, state)
     for begin in range(0, x.shape[1], _CHUNK):
         part = slice(begin, begin + _CHUNK)
         total = dt[:, part].cumsum(1)

@@ -11,12 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dynexit.models import cuda_kernels
+
 
 def ssd_step(state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """One token. ``state`` [B, H, P, N], ``x`` [B, H, P], ``dt`` [B, H], ``b``/``c`` [B, G, N].
 
     Returns the output [B, H, P] and updates the state in place.
     """
+    if cuda_kernels.steps(state):
+        return cuda_kernels.ssd_step(state, x, dt, a, b, c)
     ssd_update(state, x, dt, a, b)
     rows, groups, size = b.shape
     # heads of a group share C: one matrix-vector product a group
@@ -25,6 +29,9 @@ def ssd_step(state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tens
 
 def ssd_update(state: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor) -> None:
     """Update the state in place by one token; shapes as in ``ssd_step``."""
+    if cuda_kernels.steps(state):
+        cuda_kernels.ssd_update(state, x, dt, a, b)
+        return
     rows, groups, size = b.shape
     state.mul_(torch.exp(dt * a)[..., None, None])
     source = (x * dt.unsqueeze(-1)).view(rows, groups, -1, 1)
