@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-import resource
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from dynexit.errors import UserError
 from dynexit.exits.fingerprint import fingerprint
 from dynexit.models import Backbone, load_backbone, read_config
 from dynexit.models.checkpoint import INDEX, SINGLE, Checkpoint
@@ -26,9 +18,9 @@ from dynexit.models.cost import advance_cost, layer_cost, readout_cost
 from dynexit.models.mamba2 import Mamba2
 from dynexit.models.projection import Projection
 from dynexit.models.quantization import QuantizationConfig
-from dynexit.models.quantize import Quantized, plan_quantization, write_quantized
+from dynexit.models.quantize import plan_quantization, write_quantized
 from dynexit.models.quantized import QuantizedProjection
-from dynexit.models.shards import refuse_full_disk
+from models.quantising import quantise
 from models.zoo import make_checkpoint, random_ids
 
 FAMILIES = (
@@ -45,10 +37,6 @@ FAMILIES = (
     "jamba",
 )
 BITS = pytest.mark.parametrize("bits", [4, 8])
-
-
-def quantise(source: Path, out: Path, bits: int, group: int = 128, **more: Any) -> Quantized:
-    return write_quantized(plan_quantization(source, QuantizationConfig(bits, group)), out, **more)
 
 
 def dequantised(quantised: Backbone, source: Path) -> Backbone:
@@ -193,214 +181,3 @@ def _widened(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if name.endswith("q_proj.weight"):
         shape[0] = 32
     return torch.randn(shape)
-
-
-class TestWriting:
-    @pytest.mark.slow
-    def test_memory_holds_a_tensor_and_a_shard(self, tmp_path: Path) -> None:
-        """A checkpoint of 136 MB in 4 shards, in a process of its own."""
-        source = _large(tmp_path / "source")
-        size = sum(path.stat().st_size for path in source.glob("*.safetensors"))
-        assert size > 130 << 20
-        work = (
-            "import resource, sys; from pathlib import Path\n"
-            "from dynexit.models.quantization import QuantizationConfig\n"
-            "from dynexit.models.quantize import plan_quantization, write_quantized\n"
-            "source, out = map(Path, sys.argv[1:])\n"
-            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10\n"
-            "before = peak()\n"
-            "plan = plan_quantization(source, QuantizationConfig(8))\n"
-            "write_quantized(plan, out, shard_bytes=16 << 20)\n"
-            "print(peak() - before)\n"
-        )
-        command = [sys.executable, "-c", work, str(source), str(tmp_path / "out")]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        # 8 MB of source, 24 MB of output, and what rounding a block takes
-        assert int(done.stdout) < 64 << 20
-        shutil.rmtree(tmp_path / "source")
-
-    @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
-    def test_stopped_half_way_leaves_nothing(
-        self, stop: type[BaseException], mistral: Path, tmp_path: Path
-    ) -> None:
-        left = [5]
-
-        def tick() -> None:
-            left[0] -= 1
-            if not left[0]:
-                raise stop
-
-        with pytest.raises(stop):
-            quantise(mistral, tmp_path / "out", 8, tick=tick, shard_bytes=4000)
-        assert not list(tmp_path.iterdir())
-
-    def test_no_room_while_writing(self, mistral: Path, tmp_path: Path) -> None:
-        with _files_of_at_most(10_000), pytest.raises(UserError, match=r"cannot write .*out: .*"):
-            quantise(mistral, tmp_path / "out", 8)
-        assert not list(tmp_path.iterdir())
-
-    def test_no_room_is_told_before(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"takes 1000000000.0 GB and the disk has .* free"):
-            refuse_full_disk(tmp_path / "a" / "b", 10**18)
-        refuse_full_disk(tmp_path / "a" / "b", 1)
-
-    def test_files_beside_the_weights(self, mistral: Path, tmp_path: Path) -> None:
-        source = Path(shutil.copytree(mistral, tmp_path / "source"))
-        for name in ("tokenizer.json", "tokenizer_config.json", "LICENSE", "merges.txt", "a.bin"):
-            (source / name).write_text("{}")
-        quantise(source, tmp_path / "out", 8)
-        found = {path.name for path in (tmp_path / "out").iterdir()}
-        always = {"config.json", "generation_config.json", SINGLE}
-        assert found == always | {
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "LICENSE",
-            "merges.txt",
-        }
-        before = json.loads((source / "config.json").read_text())
-        after = json.loads((tmp_path / "out" / "config.json").read_text())
-        told = {"quant_method": "dynexit", "bits": 8, "group": 128}
-        assert after == before | {"quantization_config": told}
-        modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
-        (tmp_path / "plain").touch()
-        assert modes == {(tmp_path / "plain").stat().st_mode & 0o777}
-
-
-class TestRefusals:
-    def test_quantised_already(self, mistral: Path, tmp_path: Path) -> None:
-        quantise(mistral, tmp_path / "out", 8)
-        with pytest.raises(UserError, match="8 bits already"):
-            plan_quantization(tmp_path / "out", QuantizationConfig(4))
-
-    @pytest.mark.parametrize(("bits", "group"), [(3, 128), (16, 128), (4, 100), (4, 0), (4, 256)])
-    def test_bits_and_groups(self, bits: int, group: int) -> None:
-        with pytest.raises(UserError, match="choose"):
-            QuantizationConfig(bits, group)
-
-    def test_a_file_in_the_way(self, mistral: Path, tmp_path: Path) -> None:
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "config.json").write_text("{}")
-        for taken in (tmp_path / "out", tmp_path / "out" / "config.json", mistral):
-            with pytest.raises(UserError, match=r"--out .* is there already"):
-                quantise(mistral, taken, 8)
-        assert (tmp_path / "out" / "config.json").read_text() == "{}"
-
-    def test_an_empty_directory_is_filled(self, mistral: Path, tmp_path: Path) -> None:
-        (tmp_path / "out").mkdir()
-        quantise(mistral, tmp_path / "out", 8)
-        assert load_backbone(tmp_path / "out").depth == 3
-
-    def test_nothing_has_groups(self, tmp_path: Path) -> None:
-        source = make_checkpoint("llama", tmp_path / "source").directory
-        raw = json.loads((source / "config.json").read_text())
-        raw |= {"hidden_size": 24, "num_attention_heads": 4, "head_dim": 6, "hidden_act": "silu"}
-        (source / "config.json").write_text(json.dumps(raw))
-        tensors = load_file(source / SINGLE)
-        narrow = {32: 24, 16: 12}
-        shapes = {n: [narrow.get(s, s) for s in t.shape] for n, t in tensors.items()}
-        save_file({n: torch.randn(shape) for n, shape in shapes.items()}, source / SINGLE)
-        with pytest.raises(UserError, match="no matrix has columns that groups of 128"):
-            plan_quantization(source, QuantizationConfig(4))
-
-    def test_missing_and_broken_weights(self, mistral: Path, tmp_path: Path) -> None:
-        source = Path(shutil.copytree(mistral, tmp_path / "source"))
-        shard = next(source.glob("*.safetensors"))
-        tensors = load_file(shard)
-        name = next(n for n in tensors if n.endswith("proj.weight"))  # of 8 bits all are rounded
-        save_file(tensors | {name: tensors[name] * float("nan")}, shard)
-        with pytest.raises(UserError, match=f"'{name}': it holds numbers that are not finite"):
-            quantise(source, tmp_path / "out", 8)
-        assert not (tmp_path / "out").exists()
-        save_file({n: t for n, t in tensors.items() if n != name}, shard)
-        with pytest.raises(UserError, match=f"'{name}' is missing"):
-            plan_quantization(source, QuantizationConfig(8))
-
-    @pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8", None])
-    def test_other_methods(self, method: str | None, mistral: Path, tmp_path: Path) -> None:
-        source = Path(shutil.copytree(mistral, tmp_path / "source"))
-        raw = json.loads((source / "config.json").read_text())
-        told = {"quantization_config": {"quant_method": method, "bits": 4}}
-        (source / "config.json").write_text(json.dumps(raw | told))
-        with pytest.raises(UserError, match=r"quantised weights are not supported.*quantize"):
-            load_backbone(source)
-
-    @pytest.mark.parametrize(
-        "fields", [{"bits": 3}, {"bits": 4, "group": 7}, {}, {"bits": "x"}, {"bits": [4]}]
-    )
-    def test_nonsense_in_our_own(
-        self, fields: dict[str, Any], mistral: Path, tmp_path: Path
-    ) -> None:
-        source = Path(shutil.copytree(mistral, tmp_path / "source"))
-        raw = json.loads((source / "config.json").read_text())
-        told = {"quantization_config": {"quant_method": "dynexit", **fields}}
-        (source / "config.json").write_text(json.dumps(raw | told))
-        with pytest.raises(UserError, match=r"config.json: quantization_config: .*choose"):
-            load_backbone(source)
-
-    def test_parts_of_another_checkpoint(self, mistral: Path, tmp_path: Path) -> None:
-        quantise(mistral, tmp_path / "out", 4, 32)
-        tensors = load_file(tmp_path / "out" / SINGLE)
-        name = "model.layers.1.self_attn.q_proj."
-        for part, value, what in (
-            ("scales", torch.ones(32, 3), r"has shape \[32, 3\]"),
-            ("qweight", torch.ones(32, 64, dtype=torch.int8), "has dtype torch.int8"),
-            ("zeros", None, "is missing"),
-        ):
-            changed = {n: t for n, t in tensors.items() if n != name + part}
-            changed |= {} if value is None else {name + part: value}
-            save_file(changed, tmp_path / "out" / SINGLE)
-            with pytest.raises(UserError, match=f"'{name}{part}' {what}"):
-                load_backbone(tmp_path / "out")
-
-
-def _large(directory: Path) -> Path:
-    """A Mistral checkpoint of 4 layers and 136 MB, a shard for each."""
-    hidden, wide = 1024, 4096
-    raw = {
-        "model_type": "mistral",
-        "vocab_size": 1024,
-        "hidden_size": hidden,
-        "intermediate_size": wide,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 8,
-        "rms_norm_eps": 1e-5,
-        "dtype": "bfloat16",
-    }
-    directory.mkdir()
-    (directory / "config.json").write_text(json.dumps(raw))
-    ends = {
-        "model.embed_tokens": (1024, hidden),
-        "model.norm": (hidden,),
-        "lm_head": (1024, hidden),
-    }
-    square = {f"self_attn.{n}_proj": (hidden, hidden) for n in "qkvo"}
-    mlp = {"mlp.gate_proj": (wide, hidden), "mlp.up_proj": (wide, hidden)}
-    norms = {"input_layernorm": (hidden,), "post_attention_layernorm": (hidden,)}
-    layer = square | mlp | {"mlp.down_proj": (hidden, wide)} | norms
-    where = {}
-    for index in range(4):
-        shapes = {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
-        shapes |= ends if index == 0 else {}
-        file = f"model-{index}.safetensors"
-        values = {f"{n}.weight": _filled(shape) for n, shape in shapes.items()}
-        save_file(values, directory / file)
-        where |= dict.fromkeys(values, file)
-    (directory / INDEX).write_text(json.dumps({"weight_map": where}))
-    return directory
-
-
-def _filled(shape: tuple[int, ...]) -> torch.Tensor:
-    """Rows that are all the same, which takes no time to make."""
-    return torch.randn(shape[-1]).to(torch.bfloat16).expand(shape).contiguous()
-
-
-@contextmanager
-def _files_of_at_most(size: int) -> Iterator[None]:
-    """No file of this process can grow beyond ``size`` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

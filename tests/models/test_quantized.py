@@ -112,6 +112,7 @@ def test_bytes_are_those_of_the_configuration(kind: str) -> None:
 
 @KINDS
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu(kind: str) -> None:
     module, x = projection(kind), torch.randn(5, 256)
     expected = module(x)

@@ -17,7 +17,7 @@ from torch import Tensor
 from dynexit.models.packing import pack
 from dynexit.models.quantization import QuantizationConfig
 
-_BLOCK = 1 << 20  # weights rounded at a time
+_BLOCK = 1 << 18  # weights rounded at a time, few enough for a cache
 _CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.72, 0.64)  # shares of the whole range that are tried
 _CLIPS_INT8 = (1.0, 0.98, 0.95, 0.9, 0.8)
 _LARGEST, _LEVELS = 127, 15
