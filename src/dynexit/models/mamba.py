@@ -53,8 +53,8 @@ class Mamba(nn.Module):
         """``x`` [B, T, hidden] -> [B, T, hidden]; goes on from ``state`` and updates it."""
         mixed, gate = self.in_proj(x).chunk(2, dim=-1)
         if state is not None and self._has_kernel(x, place):
-            y = self._step(mixed[:, 0], gate[:, 0], state, place)
-            return self.out_proj(y.unsqueeze(1))  # type: ignore[no-any-return]
+            y = self._step(mixed, gate, state, place)
+            return self.out_proj(y)  # type: ignore[no-any-return]
         inner = self._convolve(mixed, state, place)
         y = self._scan(inner, state, place)
         y = torch.addcmul(y, inner.to(y.dtype), self.D.to(y.dtype)) * F.silu(gate.to(y.dtype))
@@ -64,7 +64,7 @@ class Mamba(nn.Module):
         """Only the state: no gate, no output projection."""
         mixed = self.in_proj.rows(x, 0, self.config.inner)
         if self._has_kernel(x, place):
-            self._step(mixed[:, 0], None, state, place)
+            self._step(mixed, None, state, place)
             return
         inner = self._convolve(mixed, state, place)
         dt, b, _ = self._select(inner, place)
@@ -76,11 +76,10 @@ class Mamba(nn.Module):
         state.store(ssm, place.rows)
 
     def _has_kernel(self, x: Tensor, place: Placement) -> bool:
-        """Whether one token of each row can go through our own kernels."""
+        """Whether these tokens, if they are few, can go through our own kernels."""
         return (
             place.on_host
-            and place.width == 1
-            and not place.padded
+            and place.width <= kernels.MOST_TOKENS
             and kernels.fits(self.config.inner, self.config.state)
             and x.dtype == self.A_log.dtype
             and kernels.available(x, self.A_log)
@@ -89,12 +88,12 @@ class Mamba(nn.Module):
     def _step(
         self, mixed: Tensor, gate: Tensor | None, state: RecurrentState, place: Placement
     ) -> Tensor:
-        """One token of each row, both [B, inner]; the output [B, inner], none without a gate."""
-        conv, slots = self.conv1d, place.slots
-        inner = kernels.conv_step(mixed, state.conv, conv.weight, conv.bias, slots)
+        """Both [B, T, inner] -> the output [B, T, inner], none without a gate."""
+        conv, span = self.conv1d, place.span
+        inner = kernels.conv_step(mixed, state.conv, conv.weight, conv.bias, span)
         dt, b, c = self._selection(inner)
         b, c = b.float().contiguous(), c.float().contiguous()
-        return kernels.selective_step(inner, dt, b, c, self.A_log, self.D, gate, state.ssm, slots)
+        return kernels.selective_step(inner, dt, b, c, self.A_log, self.D, gate, state.ssm, span)
 
     def _convolve(self, mixed: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
         return F.silu(causal_conv(mixed, self.conv1d.weight, self.conv1d.bias, state, place))

@@ -46,9 +46,8 @@ class Mamba2(nn.Module):
         c = self.config
         gate, mixed, dt = torch.split(self.in_proj(x), [c.inner, c.conv_dim, c.heads], dim=-1)
         if state is not None and self._has_kernel(x, place):
-            y = self._step(mixed[:, 0], dt[:, 0], state, place, output=True)
-            n = self.norm
-            normed = kernels.gated_norm(y, gate[:, 0], n.weight, n.groups, n.eps).unsqueeze(1)
+            y, n = self._step(mixed, dt, state, place, output=True), self.norm
+            normed = kernels.gated_norm(y, gate, n.weight, n.groups, n.eps)
         else:
             normed = self.norm(self._scan(mixed, dt, state, place), gate).to(x.dtype)
         return self.out_proj(normed)  # type: ignore[no-any-return]
@@ -59,7 +58,7 @@ class Mamba2(nn.Module):
         projected = self.in_proj.rows(x, c.inner, self.in_proj.out_features)
         mixed, dt = torch.split(projected, [c.conv_dim, c.heads], dim=-1)
         if self._has_kernel(x, place):
-            self._step(mixed[:, 0], dt[:, 0], state, place, output=False)
+            self._step(mixed, dt, state, place, output=False)
             return
         inner, b, _ = self._convolve(mixed, state, place)
         step, a = self._time_step(dt, place), self._rate()
@@ -71,12 +70,11 @@ class Mamba2(nn.Module):
         state.store(ssm, place.rows)
 
     def _has_kernel(self, x: Tensor, place: Placement) -> bool:
-        """Whether one token of each row can go through our own kernels."""
+        """Whether these tokens, if they are few, can go through our own kernels."""
         c = self.config
         return (
             place.on_host
-            and place.width == 1
-            and not place.padded
+            and place.width <= kernels.MOST_TOKENS
             and kernels.fits(c.inner // c.groups, c.state)
             and x.dtype == self.A_log.dtype
             and kernels.available(x, self.A_log)
@@ -85,11 +83,11 @@ class Mamba2(nn.Module):
     def _step(
         self, mixed: Tensor, dt: Tensor, state: RecurrentState, place: Placement, output: bool
     ) -> Tensor:
-        """One token of each row, [B, conv_dim] and [B, heads]; outputs [B, inner] in fp32."""
+        """[B, T, conv_dim] and [B, T, heads] -> outputs [B, T, inner] in fp32."""
         c, conv = self.config, self.conv1d
-        mixed = kernels.conv_step(mixed, state.conv, conv.weight, conv.bias, place.slots)
+        mixed = kernels.conv_step(mixed, state.conv, conv.weight, conv.bias, place.span)
         limits, small = (c.dt_min, c.dt_max), (self.dt_bias, self.A_log, self.D)
-        return kernels.ssd_step(mixed, dt, *small, limits, state.ssm, place.slots, c.groups, output)
+        return kernels.ssd_step(mixed, dt, *small, limits, state.ssm, place.span, c.groups, output)
 
     def _scan(
         self, mixed: Tensor, dt: Tensor, state: RecurrentState | None, place: Placement

@@ -95,9 +95,9 @@ class Placement:
 
     @cached_property
     def span(self) -> Span:
-        """Slots, starts and lengths as the attention kernel takes them."""
+        """All of this as our own kernels take it."""
         starts = torch.tensor(self.starts, device=self.device)
-        return Span(self.slots, starts, self.ends, self.end)
+        return Span(self.slots, starts, self.ends, self.end, self.padded)
 
     @cached_property
     def scatter(self) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ and there are only a few tokens), and PyTorch everywhere else: no result depends
 rounding. ``DYNEXIT_KERNELS=off`` in the environment turns them off.
 """
 
-from dynexit.models.kernels.attention import Span, attend
+from dynexit.models.kernels.attention import attend
 from dynexit.models.kernels.build import describe, library
 from dynexit.models.kernels.matrix import (
     MOST_TOKENS,
@@ -19,6 +19,7 @@ from dynexit.models.kernels.matrix import (
 )
 from dynexit.models.kernels.norm import rms_norm
 from dynexit.models.kernels.recurrent import conv_step, fits, gated_norm, selective_step, ssd_step
+from dynexit.models.kernels.span import Span
 
 __all__ = [
     "MOST_TOKENS",

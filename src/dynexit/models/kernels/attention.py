@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dynexit.models.kernels.build import loaded
+from dynexit.models.kernels.span import Span
 
 _LANES, _QUERIES = 16, 4
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
@@ -24,17 +24,6 @@ class _Attention(ctypes.Structure):
         ("is_bf16", _INT),
         ("threads", _INT),
     )
-
-
-@dataclass(frozen=True)
-class Span:
-    """Where the tokens of each row are, each [B] (int64): their row of the cache, the first one's
-    position, and how many there are; ``end`` is the longest text with them."""
-
-    slots: Tensor
-    starts: Tensor
-    lengths: Tensor
-    end: int
 
 
 def attend(

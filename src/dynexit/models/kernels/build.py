@@ -68,21 +68,18 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     library.attend.argtypes = (pointer, pointer, long)
     library.product_i4.argtypes = (pointer, pointer, pointer)
     library.rms_norm.argtypes = (*(pointer,) * 3, long, long, real, flag, flag)
-    library.conv_step.argtypes = (
-        *(pointer, long, *(pointer,) * 5),
-        *(long, long, long, flag, flag),
-    )
+    library.conv_step.argtypes = (pointer, long, *(pointer,) * 6, *(long,) * 4, flag, flag)
     library.ssd_step.argtypes = (
-        *(pointer, pointer, long, *(pointer,) * 3, real, real, *(pointer,) * 4),
-        *(long, long, long, long, long, flag, flag),
+        *(pointer, pointer, long, *(pointer,) * 3, real, real, *(pointer,) * 5),
+        *(*(long,) * 6, flag, flag),
     )
     library.gated_norm.argtypes = (
         *(pointer, pointer, long, pointer, pointer),
         *(long, long, long, real, flag),
     )
     library.selective_step.argtypes = (
-        *((pointer,) * 7),
-        *(long, pointer, pointer, pointer, long, long, long, flag, flag),
+        *(*(pointer,) * 7, long, *(pointer,) * 4),
+        *(*(long,) * 4, flag, flag),
     )
     return library
 
