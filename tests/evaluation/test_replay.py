@@ -21,6 +21,8 @@ from dynexit.exits.judges import JUDGES, TRAINED_JUDGES, build_judge
 from dynexit.exits.policy import Constant, ExitPolicy, Schedule
 from dynexit.exits.recompute import Recompute
 from dynexit.exits.schedules import Decaying
+from dynexit.exits.screen import Screen
+from dynexit.exits.screened import behind_screen
 from dynexit.exits.skipped import skipped_state
 from dynexit.inference.generate import generate
 from dynexit.inference.generation import Generation
@@ -97,6 +99,30 @@ def reference(name: str, kind: str) -> tuple[Model, list[str], GenerationSetting
     full = answer_in_batches(model, tasks, None)
     recordings = (record(model, p, a, judge.layers) for p, a in zip(prompts, full, strict=True))
     return model, prompts, settings_for(tasks[0]), replays([judge], recordings)[0]
+
+
+@pytest.mark.parametrize("kind", ["margin", "patience"])
+def test_a_screened_judge_is_replayed_with_what_it_misses(kind: str) -> None:
+    model, prompts, how, plain = reference("mamba2", kind)
+    backbone = model.backbone
+    screen = Screen(backbone, 8, 16)  # a poor one
+    judge = behind_screen(plain.judge, screen, backbone.config.hidden)
+    full = [one.full for one in plain.decode((1.01,) * 4)][::3]
+    recordings = [
+        record(model, p, a, judge.layers) for p, a in zip(prompts[::3], full, strict=True)
+    ]
+    replay, missed, idle = replays([judge], recordings)[0], False, 0
+    for thresholds in ((0.9,) * 4, (1.01, 1.01, 0.5, 0.3)):
+        exact = plain.decode(thresholds)[::3]
+        for prompt, one, other in zip(prompts[::3], replay.decode(thresholds), exact, strict=True):
+            assert_is_decoding(one, decoded(model, prompt, judge, thresholds, how))
+            assert all(a >= b for a, b in zip(one.exit_layers, other.exit_layers, strict=True))
+            missed = missed or one.exit_layers != other.exit_layers
+            idle += sum(one.idle_readouts)
+    assert missed
+    assert idle > 0
+    for own, true in zip(replay.judged(), plain.judged()[::3], strict=True):
+        torch.testing.assert_close(torch.tensor(own[0]), torch.tensor(true[0]), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)

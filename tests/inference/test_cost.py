@@ -1,7 +1,7 @@
 """Costs of decoding: against operations counted while it runs, and against sums by hand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -12,8 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dynexit.errors import UserError
 from dynexit.exits.judges.registry import build_judge
-from dynexit.exits.policy import ExitPolicy
+from dynexit.exits.policy import Constant, ExitPolicy
 from dynexit.exits.recompute import Recompute
+from dynexit.exits.screen import Screen
+from dynexit.exits.screened import behind_screen
 from dynexit.exits.skipped import SkippedState, skipped_state
 from dynexit.exits.translator import Translators
 from dynexit.inference.cost import DecodingCost, decoding_cost
@@ -99,8 +101,8 @@ def decoded(kind: str, policy: ExitPolicy | None, steps: int) -> tuple[Generatio
         for _ in range(steps):
             step = decoder.step([last])
             last = int(step.logits.argmax())
-            caught = step.catch_up[0]
-            tokens.append(GeneratedToken(last, "", step.exit_layers[0], None, caught))
+            beside = (step.catch_up[0], step.idle_readouts[0])
+            tokens.append(GeneratedToken(last, "", step.exit_layers[0], None, *beside))
     made = Generation(PROMPT, tuple(tokens), "", DEPTH, 1.0, 0.0, "length")
     return made, int(counter.get_total_flops())
 
@@ -148,6 +150,27 @@ def test_exits_cost_what_is_counted(judge: str, translators: bool, kind: str, st
     cost = decoding_cost(made, config_of(kind), policy)
     assert cost.flops - unseen(kind, made, policy) == counted
     assert cost.layer_saving == pytest.approx(made.layer_saving)
+
+
+@pytest.mark.parametrize("translators", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "thresholds"), [("margin", (0.001, 0.01, 0.1)), ("patience", (0.5, 1.0))]
+)
+def test_a_screen_costs_what_is_counted(
+    kind: str, thresholds: Sequence[float], translators: bool
+) -> None:
+    plain = policy_of(kind, "propagate", (), translators)
+    torch.manual_seed(0)
+    screen = Screen(Backbone(config_of("mamba2")).eval(), 3, 4, plain.translators)
+    judge = behind_screen(plain.judge, screen, HIDDEN)
+    idle = set()
+    for threshold in thresholds:
+        policy = replace(plain, judge=judge, thresholds=(threshold, threshold), schedule=Constant())
+        made, counted = decoded("mamba2", policy, 20)
+        cost = decoding_cost(made, config_of("mamba2"), policy)
+        assert cost.flops - unseen("mamba2", made, policy) == counted
+        idle |= {token.idle_readouts for token in made.tokens}
+    assert len(idle) > 1
 
 
 @settings(max_examples=20, deadline=None)

@@ -20,6 +20,8 @@ def choose_certified(model: Model, wish: Wish, risk: float | None) -> Choice:
         if getattr(wish, option) is not None:
             name = option.replace("_", "-")
             raise UserError(f"--risk chooses the threshold; leave --{name} out")
+    if wish.screen is not None:
+        raise UserError("a certificate is for all exits; leave --screen or --risk out")
     if wish.decide_every > 1:
         raise UserError("a certificate is for all exits; leave --decide-every or --risk out")
     if wish.judge == NONE:

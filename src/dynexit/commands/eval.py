@@ -21,6 +21,7 @@ from dynexit.commands.options import (
     Limit,
     Model,
     Risk,
+    Screen,
     State,
     Threshold,
     names,
@@ -73,6 +74,7 @@ def evaluate(
     layers: Layers = None,
     state: State = "recompute",
     decide_every: DecideEvery = 1,
+    screen: Screen = None,
     data_dir: DataDir = None,
     dtype: Dtype = None,
     device: Device = "auto",
@@ -100,7 +102,7 @@ def evaluate(
     if unsaid and layers is None and model.startswith(REFERENCE):
         judge = REFERENCE_JUDGE
     chosen = None if layers is None else whole_numbers("--layers", layers)
-    wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every)
+    wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every, screen)
     loaded = load(model, dtype, device)
     choice = choose_certified(loaded, wish, risk)
     caution = {"note": CAUTION} if model.startswith(REFERENCE) and set(asked) - {OWN} else {}

@@ -20,6 +20,7 @@ from dynexit.commands.options import (
     Layers,
     Model,
     Risk,
+    Screen,
     State,
     Threshold,
     whole_numbers,
@@ -58,6 +59,7 @@ def generate(
     layers: Layers = None,
     state: State = "recompute",
     decide_every: DecideEvery = 1,
+    screen: Screen = None,
     lossless: Annotated[
         bool, typer.Option("--lossless", help="Planned: draft with exits, verify at full depth.")
     ] = False,
@@ -110,7 +112,7 @@ def generate(
         stop=tuple(unescaped(one, "--stop") for one in stop or ()),
     )
     chosen = None if layers is None else whole_numbers("--layers", layers)
-    wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every)
+    wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every, screen)
     loaded = load(model, dtype, device)
     choice = choose_certified(loaded, wish, risk)
     if json:

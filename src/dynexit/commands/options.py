@@ -102,6 +102,17 @@ Device = Annotated[
         help="Where to compute: cpu, cuda or cuda:N; auto is a GPU if there is one.",
     ),
 ]
+Screen = Annotated[
+    int | None,
+    typer.Option(
+        "--screen",
+        metavar="RANK",
+        help="Judges of the readout look at rough logits of this rank first (a sixteenth of the "
+        "channels is a good one), and read the vocabulary only where these say leave.",
+        rich_help_panel=EXITS_PANEL,
+        show_default=False,
+    ),
+]
 DecideEvery = Annotated[
     int,
     typer.Option(

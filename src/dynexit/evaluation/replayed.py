@@ -43,8 +43,8 @@ class Replayed:
         caught = catch_up(self.exit_layers, self.full.layers, Recompute().limit)
         found = (self.exit_layers, self.scores, caught, self.idle_readouts)
         tokens = tuple(
-            GeneratedToken(token.id, token.text, *rest)
-            for token, *rest in zip(self.full.tokens, *found, strict=True)
+            GeneratedToken(token.id, token.text, layer, score, ran, idle)
+            for token, layer, score, ran, idle in zip(self.full.tokens, *found, strict=True)
         )
         return replace(self.full, tokens=tokens, seconds=0.0, prefill_seconds=0.0)
 

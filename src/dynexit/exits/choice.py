@@ -44,11 +44,15 @@ class Wish:
     layers: tuple[int, ...] | None = None
     state: str = "recompute"
     decide_every: int = 1
+    screen: int | None = None
 
 
 def choose(model: Model, wish: Wish) -> Choice:
     """The policy that the options ask for; a ``UserError`` where they contradict one another."""
-    choice = _choose(model, wish)
+    return _screened(model, _spaced(model, _choose(model, wish), wish), wish)
+
+
+def _spaced(model: Model, choice: Choice, wish: Wish) -> Choice:
     if choice.policy is None or wish.decide_every == 1:
         return choice
     from dynexit.exits.spacing import decide_every
@@ -57,6 +61,20 @@ def choose(model: Model, wish: Wish) -> Choice:
     threshold = choice.threshold
     shown = threshold[:: wish.decide_every] if isinstance(threshold, list) else threshold
     return replace(choice, policy=policy, threshold=shown)
+
+
+def _screened(model: Model, choice: Choice, wish: Wish) -> Choice:
+    if wish.screen is None:
+        return choice
+    if choice.policy is None:
+        raise UserError("--screen needs a judge that reads the vocabulary; add --judge margin")
+    from dynexit.exits.screen import Screen
+    from dynexit.exits.screened import behind_screen
+
+    policy, hidden = choice.policy, model.backbone.config.hidden
+    screen = Screen(model.backbone, wish.screen, translators=policy.translators)
+    judge = behind_screen(policy.judge, screen, hidden)
+    return replace(choice, policy=replace(policy, judge=judge))
 
 
 def _choose(model: Model, wish: Wish) -> Choice:

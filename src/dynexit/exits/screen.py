@@ -118,5 +118,5 @@ def _factors(weight: Tensor, gain: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(weight: Tensor, gain: Tensor) -> Iterator[Tensor]:
-    for rows in weight.split(_BLOCK):
+    for rows in torch.split(weight, _BLOCK):
         yield rows.float() * gain
