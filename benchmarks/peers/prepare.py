@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from process import WorkerError
+from process import WorkerError, telling
 
 from dynexit.files import atomic_path
 from dynexit.models.random_checkpoint import write_checkpoint
@@ -55,7 +55,8 @@ def checkpoint_of(config: dict[str, object], directory: Path) -> Path:
 
 
 def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with telling(command):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise WorkerError(lines[-1][:300] if lines else f"exit code {done.returncode}")

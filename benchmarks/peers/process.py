@@ -8,8 +8,8 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,22 @@ class WorkerError(Exception):
     """Why a system has no figure, in one line."""
 
 
+@contextmanager
+def telling(command: Sequence[str]) -> Iterator[None]:
+    """A program that cannot be started is a reason like others."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkerError(f"{command[0]} cannot be started: {error.strerror}") from None
+
+
 class Worker:
     """Starts ``command`` and waits until it is ready; what it prints otherwise goes to ``log``."""
 
     def __init__(self, command: Sequence[str], threads: int, log: Path, timeout: float) -> None:
         counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         self._log = log
-        with log.open("w") as errors:
+        with log.open("w") as errors, telling(command):
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
