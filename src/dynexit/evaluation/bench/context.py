@@ -15,6 +15,7 @@ from functools import partial
 
 import torch
 
+from dynexit.errors import UserError
 from dynexit.evaluation.bench.bytes_moved import BytesMoved
 from dynexit.evaluation.bench.capacity import BESIDE_WEIGHTS, fits, require_memory
 from dynexit.evaluation.bench.decoding import WARM_UP, timed_steps
@@ -44,6 +45,10 @@ class Context:
         self._subject, self._steps = subject, WARM_UP + plan.tokens
         limit = subject.config.max_positions
         room = None if limit is None else limit - self._steps
+        if room is not None and room < 1:
+            raise UserError(
+                f"--tokens {plan.tokens} leave no room for a context in the model's {limit} tokens"
+            )
         sizes = sizes_upto(plan.sizes, SIZES, room, "tokens of context")
         if plan.sizes is None:
             sizes = tuple(size for size in sizes if fits(self._needed(size)))

@@ -21,8 +21,8 @@ from dynexit.evaluation.bench.matrices import DTYPES, MAKERS, Multiply, biggest_
 from dynexit.evaluation.bench.rounds import Found
 from dynexit.models.config import BackboneConfig
 
-READ_BYTES = 512 << 20  # far beyond the processor's caches
-MATRIX_BYTES = 256 << 20
+READ_BYTES = 256 << 20  # far beyond the processor's caches
+MATRIX_BYTES = 128 << 20
 PASSES = 3
 
 

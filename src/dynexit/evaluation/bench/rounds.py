@@ -57,6 +57,8 @@ def measure(
     """
     values: dict[Key, list[float]] = {key: [] for key in runs}
     stopped = False
+    gc.collect()
+    gc.freeze()  # what is there by now is not looked through again before each run
     try:
         for number in range(rounds):
             for key in rotated(list(runs), number):
@@ -67,6 +69,8 @@ def measure(
         if not any(values.values()):
             raise
         stopped = True
+    finally:
+        gc.unfreeze()
     return Found({key: Samples(tuple(v)) for key, v in values.items() if v}, stopped)
 
 
