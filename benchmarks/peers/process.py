@@ -42,6 +42,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env={**os.environ, **OFFLINE, **counts},
+                start_new_session=True,  # Ctrl-C is the runner's, who closes them
             )
         self._rest = b""
         try:

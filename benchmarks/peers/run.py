@@ -114,9 +114,10 @@ def title(told: dict[str, Any]) -> str:
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[str], None]]:
     """A bar on standard error; yields what counts one and tells its name."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    name = TextColumn("{task.description}")
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), name)
     console = Console(stderr=True)
-    with Progress(*columns, TextColumn("{task.description}"), console=console) as bar:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         line = bar.add_task("", total=total, completed=-1)
         yield lambda name: bar.update(line, description=name, advance=1)
 
