@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from dynexit.errors import UserError
 from dynexit.evaluation.bench.capacity import BESIDE_WEIGHTS, require_disk, require_memory
 from dynexit.evaluation.bench.shapes import shape_config
 from dynexit.evaluation.counting import Counting
@@ -104,6 +105,8 @@ def _require(size: int, what: str) -> None:
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
     """PyTorch with so many threads (None: as it is), and as before when the block ends."""
+    if count is not None and count < 1:
+        raise UserError(f"--threads {count}: give at least 1")
     before = torch.get_num_threads()
     try:
         if count is not None:
