@@ -79,7 +79,7 @@ def test_directions_are_those_of_the_singular_vectors() -> None:
         screen = Screen(model, rank, 1)
         with torch.inference_mode():
             exact, rough = model.readout(hidden), screen.logits(0, hidden)
-        assert (rough - exact).norm() < 1.02 * (best - exact).norm()
+        assert (rough - exact).norm() < 1.1 * (best - exact).norm()
 
 
 def test_channels_that_the_norm_shuts_off_are_no_trouble() -> None:

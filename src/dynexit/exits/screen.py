@@ -29,7 +29,7 @@ from dynexit.models.backbone import Backbone
 from dynexit.models.projection import apply
 
 CANDIDATES = 256
-_PASSES = 4  # over the output projection, to find the directions
+_PASSES = 2  # over the output projection; more were not better
 _BLOCK = 4096  # words that are made fp32 at a time
 
 

@@ -2,8 +2,9 @@
 
 It reads the tokens of the text in order, those of the prompt too, and keeps a convolution and SSM
 state of its own for every exit and row. After the prompt an exit's state sees only the tokens that
-got as far as that exit. DYNAMAX names the block; its size is not given there, and is small here:
-the step below is some thirty tensor operations on a hundred numbers.
+got as far as that exit. DYNAMAX names the block; its size is not given there, and is small here.
+A step goes through our own kernels where they can be used; without them it is some thirty tensor
+operations on a hundred numbers, and all that does not depend on the token is computed before.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from dynexit.exits.judge import Evidence, JudgeState
 from dynexit.exits.judges.trained import ExitClassifier, TrainedJudge
 from dynexit.exits.judges.unit import EPS, for_unit, unit_product
+from dynexit.models import kernels
 from dynexit.models.cache import RecurrentState
 from dynexit.models.config import Mamba2Config
 from dynexit.models.mamba2 import Mamba2
@@ -41,6 +43,11 @@ class MambaClassifier(ExitClassifier):
     def advance(self, hidden: Tensor, state: RecurrentState, place: Placement) -> None:
         """See tokens [B, T, hidden] without an answer."""
         self.block.advance(self.norm(hidden.float()), state, place)
+
+    def step(self, hidden: Tensor, state: RecurrentState, place: Placement) -> Tensor:
+        """One token of each row, [B, hidden] -> log odds [B], as the layers of a backbone do it."""
+        out: Tensor = self.block(self.norm(hidden.float().unsqueeze(1)), state, place)
+        return out.flatten()
 
     def start_at(self, log_odds: float) -> None:
         nn.init.constant_(self.block.out_proj.bias, log_odds)
@@ -83,13 +90,14 @@ class _Step:
             out_bias=block.out_proj.bias,
         )
 
-    def __call__(self, hidden: Tensor, conv: Tensor, ssm: Tensor) -> tuple[Tensor, Tensor]:
-        """``hidden`` [B, hidden], ``conv`` [B, K-1, channels], ``ssm`` [B, heads, P, N] (updated in
-        place) -> log odds [B] and the new ``conv``."""
+    def __call__(self, hidden: Tensor, conv: Tensor, ssm: Tensor) -> Tensor:
+        """``hidden`` [B, hidden] -> log odds [B]; ``conv`` [B, K-1, channels] and ``ssm``
+        [B, heads, P, N] are updated in place."""
         c, x = self.config, hidden.float()
         projected = unit_product(self.in_bias, apply(x, self.in_weight, None), x)
         gate, mixed, dt = torch.split(projected, [c.inner, c.conv_dim, c.heads], dim=-1)
         window = torch.cat((conv, mixed.unsqueeze(1)), dim=1)
+        conv.copy_(window[:, 1:])
         mixed = F.silu((window * self.taps).sum(1).add_(self.conv_bias), inplace=True)
         inner, into, out = torch.split(mixed, [c.inner, c.state, c.state], dim=-1)
         dt = F.softplus(dt)
@@ -99,7 +107,7 @@ class _Step:
         y = torch.bmm(ssm.flatten(1, 2), out.unsqueeze(-1)).squeeze(-1)
         y = torch.addcmul(y, inner, self.d) * F.silu(gate)
         logits = unit_product(self.out_bias, F.linear(y, self.out_weight), y)
-        return logits.squeeze(-1), window[:, 1:]
+        return logits.squeeze(-1)
 
 
 class MambaJudge(TrainedJudge):
@@ -124,6 +132,7 @@ class MambaJudge(TrainedJudge):
         )
         super().__init__(layers, options, lambda: MambaClassifier(hidden, config))
         self._block_steps: tuple[_Step, ...] = ()
+        self._whole = _one_each(1)
         self.to(device)
 
     @torch.inference_mode()
@@ -139,23 +148,38 @@ class MambaJudge(TrainedJudge):
 
     def observe(self, exit: int, hidden: Tensor, state: JudgeState, place: Placement) -> None:
         conv, ssm = state.tensors[f"conv.{exit}"], state.tensors[f"ssm.{exit}"]
-        if not conv.is_contiguous():  # a step leaves a view of its window
-            conv = state.tensors[f"conv.{exit}"] = conv.contiguous()
         self._classifiers()[exit].advance(hidden, RecurrentState(conv, ssm), place)
 
     def score(
         self, exit: int, evidence: Evidence, state: JudgeState, rows: Tensor | None
     ) -> Tensor:
-        tensors, step = state.tensors, self._block_steps[exit]
-        conv, ssm = tensors[f"conv.{exit}"], tensors[f"ssm.{exit}"]
-        if rows is None:
-            logits, tensors[f"conv.{exit}"] = step(evidence.hidden, conv, ssm)
-            return torch.sigmoid(logits)
-        own = ssm[rows]
-        logits, window = step(evidence.hidden, conv[rows], own)
-        ssm[rows] = own
-        conv[rows] = window
+        conv, ssm = state.tensors[f"conv.{exit}"], state.tensors[f"ssm.{exit}"]
+        head, count = self._classifiers()[exit], evidence.hidden.shape[0]
+        if self._has_kernels(ssm):
+            place = self._everyone(count) if rows is None else _one_each(count, rows.tolist())
+            logits = head.step(evidence.hidden, RecurrentState(conv, ssm), place)
+        elif rows is None:
+            logits = self._block_steps[exit](evidence.hidden, conv, ssm)
+        else:
+            some, own = conv[rows], ssm[rows]
+            logits = self._block_steps[exit](evidence.hidden, some, own)
+            conv[rows], ssm[rows] = some, own
         return torch.sigmoid(logits)
+
+    def _has_kernels(self, ssm: Tensor) -> bool:
+        """Whether a step can go through our own kernels."""
+        heads, width, size = ssm.shape[1:]
+        return kernels.fits(heads * width, size) and kernels.available(ssm, ssm)
+
+    def _everyone(self, count: int) -> Placement:
+        """One token of every row; made once, as it doesn't matter to a recurrence where it is."""
+        if self._whole.batch != count:
+            self._whole = _one_each(count)
+        return self._whole
 
     def _classifiers(self) -> tuple[MambaClassifier, ...]:
         return self._at  # type: ignore[return-value]
+
+
+def _one_each(count: int, rows: list[int] | None = None) -> Placement:
+    return Placement([0] * count, [1] * count, rows)
