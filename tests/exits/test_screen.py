@@ -69,7 +69,7 @@ def test_the_full_rank_is_the_readout() -> None:
         torch.testing.assert_close(rough, model.readout(hidden), rtol=1e-3, atol=1e-3)
 
 
-def test_directions_are_those_of_the_singular_vectors() -> None:
+def test_directions_are_close_to_the_singular_vectors() -> None:
     model, hidden = backbone(), torch.randn(200, HIDDEN)
     weight, gain = model.head.weight, model.norm.weight  # type: ignore[union-attr]
     u, s, v = torch.linalg.svd(weight * gain, full_matrices=False)
@@ -79,7 +79,8 @@ def test_directions_are_those_of_the_singular_vectors() -> None:
         screen = Screen(model, rank, 1)
         with torch.inference_mode():
             exact, rough = model.readout(hidden), screen.logits(0, hidden)
-        assert (rough - exact).norm() < 1.1 * (best - exact).norm()
+        # two passes come close, and cannot be better but by the one candidate
+        assert 0.9 < (rough - exact).norm() / (best - exact).norm() < 1.25
 
 
 def test_channels_that_the_norm_shuts_off_are_no_trouble() -> None:

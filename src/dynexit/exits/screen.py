@@ -4,8 +4,9 @@ A judge of the readout needs all logits, and the output projection of 32 k words
 is 268 MB, over half a layer of Mistral 7B. Here the hidden state is projected onto the few
 directions in which the rows of the output projection are longest (after the final norm's weight),
 so that ``rank`` numbers a word give rough logits; those of the best candidates are then computed
-from their own rows. It is the preview of SVD-Softmax (Shim et al. 2017), without its limit to one
-position. A screen decides nothing: see ``screened``.
+from their own rows, as in SVD-Softmax (Shim et al. 2017). For 32 k words and 4096 channels in bf16,
+rank 256 and 256 candidates are 21 MB, a thirteenth of the projection.
+A screen decides nothing: see ``screened``.
 
 Measured on the exits of the reference pair (hidden 256 and 224, 3776 words; answers to questions of
 its corpus): with a rank of a sixteenth of the channels and 256 candidates, at least 98.5 % of the

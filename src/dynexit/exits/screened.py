@@ -69,7 +69,11 @@ class ScreenedConfidence(_Behind):
 
 class ScreenedPatience(_Behind):
     """Patience on the screen's best tokens; where it is used up, the exits that it counts are read
-    out, the earlier ones from their hidden states, which are kept for it."""
+    out, the earlier ones from their hidden states, which are kept for it.
+
+    A token that leaves has as many readouts as patience asks for, so this spares only those of
+    tokens that stay: on the reference pair, where most leave, it cost 2 to 6 % of the FLOPs.
+    """
 
     def __init__(self, judge: Patience, screen: Screen, hidden: int) -> None:
         super().__init__(judge, screen)
