@@ -24,14 +24,14 @@ def test_round_trip(rows: int, columns: int, seed: int) -> None:
 
 
 @given(columns=st.integers(1, 300), seed=st.integers(0, 1000))
-def test_word_j_holds_column_16_k_plus_j_in_nibble_k(columns: int, seed: int) -> None:
+def test_where_a_column_is_in_its_word(columns: int, seed: int) -> None:
     given_ = numbers(1, columns, seed)
     raw = bytes(pack(given_)[0].tolist())
     for column, number in enumerate(given_[0].tolist()):
         run, inside = divmod(column, 128)
-        k, j = divmod(inside, 16)
+        block, (j, odd) = inside // 32, divmod(inside % 32, 2)
         word = int.from_bytes(raw[64 * run + 4 * j :][:4], "little")
-        assert (word >> (4 * k)) & 15 == number
+        assert (word >> (4 * (block + 4 * odd))) & 15 == number
 
 
 def test_beyond_the_last_column_are_zeros() -> None:

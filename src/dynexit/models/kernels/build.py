@@ -66,7 +66,6 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     """With the types of arguments; a product takes a pointer to a structure by itself."""
     pointer, long, real, flag = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
     library.attend.argtypes = (pointer, pointer, long)
-    library.product_i4.argtypes = (pointer, pointer, pointer)
     library.rms_norm.argtypes = (*(pointer,) * 3, long, long, real, flag, flag)
     library.conv_step.argtypes = (pointer, long, *(pointer,) * 6, *(long,) * 4, flag, flag)
     library.ssd_step.argtypes = (

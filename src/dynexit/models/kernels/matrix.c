@@ -1,164 +1,322 @@
 /* A few hidden states through one matrix: y[n, rows] = x[n, cols] W' + b.
  *
- * One token is bound by reading W, so each row is read once, as one stream, with four sums under way
- * to hide the latency of adding. More tokens share the row while it is in the nearest cache. The
+ * One token is bound by reading W, so each row is read once, as one stream, with several sums under
+ * way to hide the latency of adding. More tokens share the row while it is in the nearest cache. The
  * order of the sums does not depend on how many tokens there are: a token's result is the same alone
- * and among others. */
+ * and among others.
+ *
+ * Weights come in blocks of 32 columns. Where the processor multiplies pairs of bf16 and x is bf16, a
+ * block is one register of them; otherwise it is two of fp32, and x is made fp32 first. */
 #include "vectors.h"
 
 #define SUMS 4
-#define STEP (SUMS * LANES)
-#define MOST 4 /* tokens that share a pass over a row */
-
-/* Rows are dealt out a few at a time: where another program takes a core for a while, the other
- * threads do its share. */
-#define SHARES(p) ((p)->rows / ((p)->threads * 16) + 1)
+#define BLOCK 32
+#define STEP (SUMS * BLOCK)
+#define MOST 4    /* tokens that share a pass over a row or two, */
+#define AT_ONCE 8 /* and the most there may be (MOST_TOKENS of matrix.py) */
+#define FEW 2     /* tokens for which rows are read whole */
+#define TALL 8    /* rows done by a thread before it looks for more */
+#define CHUNK 1024 /* columns of x for many tokens, and */
+#define LONG 4096  /* for few, that the nearest cache holds beside the weights */
+#define GROUPS (AT_ONCE / MOST)
+#define UNROLL _Pragma("GCC unroll 8")
 
 typedef struct {
     const void *weight, *scales, *zeros, *bias, *x;
     void *y;
+    float *wide;   /* scratch of tokens * (cols rounded up to 128): x in fp32 */
+    float *totals; /* scratch of tokens * groups, for int4: sums of x by group */
     long tokens, rows, cols, group;
     int is_bf16;       /* x, y and bias: bf16, otherwise fp32 */
-    int scale_is_bf16; /* scales and zeros */
+    int scale_is_bf16; /* scales and zeros of int4 */
     int threads;
 } Product;
+
+/* Rows are dealt out a few at a time: where another program takes a core for a while, the other
+ * threads do its share. */
+#define SHARES(p) ((p)->rows / ((p)->threads * 16 * TALL) + 1)
+#define ROUND_UP(x, to) (((x) + (to)-1) / (to) * (to))
 
 INLINE void finish(const Product *p, long token, long row, float value) {
     if (p->bias) value += read(p->bias, row, p->is_bf16);
     write(p->y, token * p->rows + row, p->is_bf16, value);
 }
 
-/* Dot products of one row with `n` tokens from `first` on; LOAD gives 16 weights at an index. */
-#define DOT(NAME, WEIGHT, LOAD, ONE)                                                              \
-    INLINE void NAME(const Product *p, const WEIGHT *w, long first, int n, int h, float *out) {   \
-        vec sums[MOST][SUMS];                                                                     \
-        long c = 0, cols = p->cols;                                                               \
-        for (int t = 0; t < n; t++)                                                               \
-            for (int u = 0; u < SUMS; u++) sums[t][u] = (vec){0};                                 \
-        for (; c + STEP <= cols; c += STEP)                                                       \
-            for (int u = 0; u < SUMS; u++) {                                                      \
-                vec weights = LOAD(w + c + u * LANES);                                            \
-                for (int t = 0; t < n; t++)                                                       \
-                    sums[t][u] +=                                                                 \
-                        weights * read_vec(p->x, (first + t) * cols + c + u * LANES, h);          \
-            }                                                                                     \
-        for (int t = 0; t < n; t++) {                                                             \
-            float rest = 0;                                                                       \
-            for (long i = c; i < cols; i++) rest += ONE(w[i]) * read(p->x, (first + t) * cols + i, h); \
-            out[t] = sum_of((sums[t][0] + sums[t][1]) + (sums[t][2] + sums[t][3])) + rest;        \
-        }                                                                                         \
-    }
+/* A block as two registers of fp32. */
+typedef struct {
+    vec first, second;
+} wide_block;
 
-#define AS_IS(x) (x)
-DOT(dot_f32, float, load_f32, AS_IS)
-DOT(dot_bf16, bf16, load_bf16, widen_bf16)
-DOT(dot_i8, int8_t, load_i8, (float))
+INLINE wide_block wide_f32(const float *w) { return (wide_block){load_f32(w), load_f32(w + LANES)}; }
+INLINE wide_block wide_bf16(const bf16 *w) { return (wide_block){load_bf16(w), load_bf16(w + LANES)}; }
+INLINE wide_block wide_i8(const int8_t *w) { return (wide_block){load_i8(w), load_i8(w + LANES)}; }
+/* int4: columns 2 j of the block are nibble k of word j, columns 2 j + 1 its nibble k + 4 */
+INLINE wide_block wide_i4(ivec words, int k) { return (wide_block){nibble(words, k), nibble(words, k + 4)}; }
 
-/* `n` and the type are made constants, so that each case is a loop of its own. */
-#define CASES(CALL)                                                                               \
-    switch (n * 2 + p->is_bf16) {                                                                 \
-        case 2: CALL(1, 0); break;                                                                \
-        case 3: CALL(1, 1); break;                                                                \
-        case 4: CALL(2, 0); break;                                                                \
-        case 5: CALL(2, 1); break;                                                                \
-        case 6: CALL(3, 0); break;                                                                \
-        case 7: CALL(3, 1); break;                                                                \
-        case 8: CALL(4, 0); break;                                                                \
-        default: CALL(4, 1);                                                                      \
-    }
-
-#define PRODUCT(NAME, WEIGHT, DOT_OF, SCALE)                                                      \
-    void NAME(const Product *p) {                                                                 \
-        _Pragma("omp parallel for schedule(dynamic, SHARES(p)) num_threads(p->threads)")                      \
-        for (long row = 0; row < p->rows; row++) {                                                \
-            const WEIGHT *w = (const WEIGHT *)p->weight + row * p->cols;                          \
-            for (long first = 0; first < p->tokens; first += MOST) {                              \
-                int n = p->tokens - first < MOST ? (int)(p->tokens - first) : MOST;               \
-                float out[MOST];                                                                  \
-                CASES(DOT_OF)                                                                     \
-                for (int t = 0; t < n; t++) finish(p, first + t, row, out[t] * (SCALE));          \
-            }                                                                                     \
-        }                                                                                         \
-    }
-
-#define CALL_F32(N, H) dot_f32(p, w, first, N, H, out)
-#define CALL_BF16(N, H) dot_bf16(p, w, first, N, H, out)
-#define CALL_I8(N, H) dot_i8(p, w, first, N, H, out)
-PRODUCT(product_f32, float, CALL_F32, 1.0f)
-PRODUCT(product_bf16, bf16, CALL_BF16, 1.0f)
-PRODUCT(product_i8, int8_t, CALL_I8, ((const float *)p->scales)[row])
-
-/* int4: runs of 128 columns in 64 bytes; nibble k of word j is column 16 k + j of the run. */
-#define RUN 128
-#define RUN_BYTES 64
-
-/* One row, `n` tokens: w = q scale + zero, so y = sum of scale (q . x) + zero (sum of x) by group;
- * `totals` [tokens, groups] are those sums of x. Columns beyond `cols` do not count. */
-INLINE void dot_i4(const Product *p, const uint8_t *w, long row, const float *x, long wide,
-                   const float *totals, long first, int n, int parts, float *out) {
-    long groups = p->cols / p->group;
-    vec sums[MOST];
-    float shift[MOST];
-    for (int t = 0; t < n; t++) sums[t] = (vec){0}, shift[t] = 0;
-    for (long run = 0; run * RUN < p->cols; run++) {
-        ivec words;
-        memcpy(&words, w + run * RUN_BYTES, sizeof words);
-        for (int part = 0; part < parts; part++) {
-            long g = run * parts + part;
-            if (g >= groups) break;
-            vec even[MOST], odd[MOST];
-            for (int t = 0; t < n; t++) even[t] = odd[t] = (vec){0};
-#pragma GCC unroll 4
-            for (int k = part * 8 / parts; k < (part + 1) * 8 / parts; k += 2) {
-                vec q0 = nibble(words, k), q1 = nibble(words, k + 1);
-                for (int t = 0; t < n; t++) {
-                    const float *at = x + (first + t) * wide + run * RUN + k * LANES;
-                    even[t] += q0 * load_f32(at);
-                    odd[t] += q1 * load_f32(at + LANES);
-                }
-            }
-            float scale = read(p->scales, row * groups + g, p->scale_is_bf16);
-            float zero = read(p->zeros, row * groups + g, p->scale_is_bf16);
-            for (int t = 0; t < n; t++) {
-                sums[t] += (even[t] + odd[t]) * scale;
-                shift[t] += zero * totals[(first + t) * groups + g];
-            }
-        }
-    }
-    for (int t = 0; t < n; t++) out[t] = sum_of(sums[t]) + shift[t];
+INLINE vec add_wide(vec sum, wide_block w, const float *x) {
+    return sum + w.first * load_f32(x) + w.second * load_f32(x + LANES);
 }
 
-#define PARTS_I4(N, PARTS) dot_i4(p, w, row, x, wide, totals, first, N, PARTS, out)
-#define CALL_I4(N)                                                                                \
-    if (p->group == 128) PARTS_I4(N, 1);                                                          \
-    else if (p->group == 64) PARTS_I4(N, 2);                                                      \
-    else PARTS_I4(N, 4)
+#ifdef __AVX512BF16__
+#define PAIRS 1
+typedef __m512bh pair_block; /* a block as one register of pairs of bf16 */
+typedef union {
+    __m512i bits;
+    __m512bh pairs;
+} pair_cast;
 
-/* `x` is scratch of tokens * (cols rounded up to runs) floats, `totals` of tokens * groups. */
-void product_i4(const Product *p, float *x, float *totals) {
-    long runs = (p->cols + RUN - 1) / RUN, wide = runs * RUN, groups = p->cols / p->group;
-    for (long t = 0; t < p->tokens; t++) {
-        for (long c = 0; c < wide; c++)
-            x[t * wide + c] = c < p->cols ? read(p->x, t * p->cols + c, p->is_bf16) : 0;
-        for (long g = 0; g < groups; g++) {
+INLINE pair_block pairs_bf16(const bf16 *w) { return ((pair_cast){_mm512_loadu_si512(w)}).pairs; }
+INLINE pair_block pairs_i8(const int8_t *w) { /* whole numbers up to 256 are exact in bf16 */
+    return _mm512_cvtne2ps_pbh((__m512)load_i8(w + LANES), (__m512)load_i8(w));
+}
+INLINE pair_block pairs_i4(ivec words, int k) {
+    static const bf16 table[32] = {0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0,
+                                   0x4100, 0x4110, 0x4120, 0x4130, 0x4140, 0x4150, 0x4160, 0x4170};
+    __m512i at = (__m512i)((ivec)((uvec)words >> (4 * k)) & 0x000f000f);
+    return ((pair_cast){_mm512_permutexvar_epi16(at, _mm512_loadu_si512(table))}).pairs;
+}
+INLINE vec add_pairs(vec sum, pair_block w, const bf16 *x) {
+    return (vec)_mm512_dpbf16_ps((__m512)sum, w, pairs_bf16(x));
+}
+#endif
+
+/* Sums under way of one row with up to MOST tokens, and what int4 adds to them at the end. */
+typedef struct {
+    vec parts[MOST][SUMS];
+    float shift[MOST];
+} Sums;
+
+#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
+
+/* Goes on with the sums of `r` rows, `cols` apart, and `n` tokens, `stride` apart, over columns `from`
+ * to `to`. */
+#define DOT(NAME, WEIGHT, LOAD, X, ADD)                                                           \
+    INLINE void NAME(const WEIGHT *w, long cols, const X *x, long stride, long from, long to,     \
+                     int n, int r, Sums *s) {                                                     \
+        vec sums[2][MOST][SUMS];                                                                  \
+        EACH(i, r) EACH(t, n) EACH(u, SUMS) sums[i][t][u] = s[i].parts[t][u];            \
+        long c = from;                                                                            \
+        for (; c + STEP <= to; c += STEP) EACH(u, SUMS) {                                         \
+            long at = c + u * BLOCK;                                                              \
+            __typeof__(LOAD(w)) block[2];                                                         \
+            EACH(i, r) block[i] = LOAD(w + i * cols + at);                                        \
+            if (r > 1 || n > FEW) EACH(i, r) __builtin_prefetch(w + (i + r) * cols + at, 0, 2);   \
+            EACH(t, n) EACH(i, r) sums[i][t][u] = ADD(sums[i][t][u], block[i], x + t * stride + at); \
+        }                                                                                         \
+        for (; c + BLOCK <= to; c += BLOCK) EACH(i, r) {                                          \
+            __typeof__(LOAD(w)) block = LOAD(w + i * cols + c);                                   \
+            EACH(t, n) sums[i][t][0] = ADD(sums[i][t][0], block, x + t * stride + c);             \
+        }                                                                                         \
+        EACH(i, r) EACH(t, n) EACH(u, SUMS) s[i].parts[t][u] = sums[i][t][u];            \
+    }
+
+/* The same for int4, where w = q scale + zero, so y = sum of scale (q . x) + zero (sum of x) by group.
+ * `w` is the first of the rows, number `row`; `x` is filled up with zeros to a whole run. */
+#define RUN 128
+#define RUN_BYTES 64
+#define DOT_I4(NAME, LOAD, X, ADD)                                                                \
+    INLINE void NAME(const Product *p, long row, const uint8_t *w, const X *x, long stride,       \
+                     long first, long from, long to, int n, int r, int parts, Sums *s) {          \
+        long groups = p->cols / p->group;                                                         \
+        vec sums[2][MOST];                                                                        \
+        float shift[2][MOST];                                                                     \
+        EACH(i, r) EACH(t, n) shift[i][t] = s[i].shift[t];                                        \
+        EACH(i, r) EACH(t, n) sums[i][t] = s[i].parts[t][0];                              \
+        for (long c = from; c < to; c += RUN) {                                                   \
+            ivec words[2];                                                                        \
+            EACH(i, r) memcpy(&words[i], w + i * (stride / 2) + c / 2, sizeof words[i]);          \
+            if (r > 1 || n > FEW)                                                                 \
+                EACH(i, r) __builtin_prefetch(w + ((i + r) * stride + c) / 2, 0, 2);              \
+            EACH(part, parts) {                                                                   \
+                long g = c / RUN * parts + part;                                                  \
+                if (g >= groups) break;                                                           \
+                vec products[2][MOST];                                                            \
+                EACH(i, r) EACH(t, n) products[i][t] = (vec){0};                                  \
+                UNROLL for (int k = part * 4 / parts; k < (part + 1) * 4 / parts; k++) {          \
+                    __typeof__(LOAD(words[0], 0)) block[2];                                       \
+                    EACH(i, r) block[i] = LOAD(words[i], k);                                      \
+                    EACH(t, n) EACH(i, r) products[i][t] =                                        \
+                        ADD(products[i][t], block[i], x + t * stride + c + k * BLOCK);            \
+                }                                                                                 \
+                EACH(i, r) {                                                                      \
+                    float scale = read(p->scales, (row + i) * groups + g, p->scale_is_bf16);      \
+                    float zero = read(p->zeros, (row + i) * groups + g, p->scale_is_bf16);        \
+                    EACH(t, n) sums[i][t] += products[i][t] * scale;                              \
+                    EACH(t, n) shift[i][t] += zero * p->totals[(first + t) * groups + g]; \
+                }                                                                                 \
+            }                                                                                     \
+        }                                                                                         \
+        EACH(i, r) EACH(t, n) s[i].shift[t] = shift[i][t];                                        \
+        EACH(i, r) EACH(t, n) s[i].parts[t][0] = sums[i][t];                              \
+    }
+
+DOT(wide_dot_f32, float, wide_f32, float, add_wide)
+DOT(wide_dot_bf16, bf16, wide_bf16, float, add_wide)
+DOT(wide_dot_i8, int8_t, wide_i8, float, add_wide)
+DOT_I4(wide_dot_i4, wide_i4, float, add_wide)
+#ifdef PAIRS
+DOT(pairs_dot_bf16, bf16, pairs_bf16, bf16, add_pairs)
+DOT(pairs_dot_i8, int8_t, pairs_i8, bf16, add_pairs)
+DOT_I4(pairs_dot_i4, pairs_i4, bf16, add_pairs)
+#endif
+
+INLINE float result(const Sums *s, int t) {
+    return sum_of((s->parts[t][0] + s->parts[t][1]) + (s->parts[t][2] + s->parts[t][3])) + s->shift[t];
+}
+
+/* One result: its sums, the columns beyond the last whole block, the row's scale. */
+#define FINISH(s, t, ONE, SCALE)                                                                  \
+    {                                                                                             \
+        float rest = 0;                                                                           \
+        for (long c = p->cols / BLOCK * BLOCK; c < p->cols; c++)                                  \
+            rest += ONE(row, c) * read(p->x, (t) * p->cols + c, p->is_bf16);                      \
+        finish(p, t, row, (result(s, (t) % MOST) + rest) * (SCALE));                              \
+    }
+
+/* One or two tokens: whole rows, one after the other; two at once where `pair` says that x, which they
+ * then read together, is what takes the time. */
+#define FEW_TOKENS(CALL, ONE, SCALE, pair)                                                        \
+    {                                                                                             \
+        const long from = 0, to = p->cols, first = 0, width = (pair) ? 2 : 1;                     \
+        _Pragma("omp parallel for schedule(dynamic, SHARES(p)) num_threads(p->threads)")          \
+        for (long block = 0; block < p->rows; block += TALL) {                                    \
+            long last = p->rows - block < TALL ? p->rows : block + TALL, step;                    \
+            for (long row = block; row < last; row += step) {                                     \
+                step = row + width <= last ? width : 1;                                           \
+                Sums s[2];                                                                        \
+                EACH(i, 2) EACH(t, FEW) s[i].shift[t] = 0;                                        \
+                EACH(i, 2) EACH(t, FEW) EACH(u, SUMS) s[i].parts[t][u] = (vec){0};                \
+                if (p->tokens == 1 && step == 1) { CALL(1, 1); }                                  \
+                else if (p->tokens == 1) { CALL(1, 2); }                                          \
+                else if (step == 1) { CALL(2, 1); }                                               \
+                else { CALL(2, 2); }                                                              \
+                for (long i = 0, at = row; i < step; i++, at++)                                   \
+                    for (long t = 0, row = at; t < p->tokens; t++) FINISH(&s[i], t, ONE, SCALE)   \
+            }                                                                                     \
+        }                                                                                         \
+    }
+
+/* More tokens: CHUNK columns are done at a time, so that x stays in the nearest cache. CALL(n, r) is
+ * for constant numbers of tokens and rows, so that each case is a loop of its own. */
+#define MANY_TOKENS(CALL, ONE, SCALE)                                                             \
+    _Pragma("omp parallel for schedule(dynamic, SHARES(p)) num_threads(p->threads)")              \
+    for (long block = 0; block < p->rows; block += TALL) {                                        \
+        long last = p->rows - block < TALL ? p->rows : block + TALL;                              \
+        Sums sums[TALL * GROUPS];                                                                 \
+        memset(sums, 0, sizeof sums);                                                             \
+        for (long from = 0; from < p->cols; from += CHUNK) {                                      \
+            long to = p->cols - from < CHUNK ? p->cols : from + CHUNK;                            \
+            for (long row = block; row < last; row++)                                             \
+                for (long first = 0; first < p->tokens; first += MOST) {                          \
+                    long n = p->tokens - first < MOST ? p->tokens - first : MOST;                 \
+                    Sums *s = &sums[first / MOST * TALL + row - block];                           \
+                    switch (n) {                                                                  \
+                        case 1: CALL(1, 1); break;                                                \
+                        case 2: CALL(2, 1); break;                                                \
+                        case 3: CALL(3, 1); break;                                                \
+                        default: CALL(4, 1);                                                      \
+                    }                                                                             \
+                }                                                                                 \
+        }                                                                                         \
+        for (long row = block; row < last; row++)                                                 \
+            for (long t = 0; t < p->tokens; t++)                                                  \
+                FINISH(&sums[t / MOST * TALL + row - block], t, ONE, SCALE)                       \
+    }
+
+#define ROWS(CALL, ONE, SCALE, pair)                                                              \
+    if (p->tokens <= FEW) FEW_TOKENS(CALL, ONE, SCALE, pair)                                      \
+    else MANY_TOKENS(CALL, ONE, SCALE)
+
+/* x in fp32, with zeros up to `stride`; `apart` has the even columns of a block before the odd */
+INLINE void widen_x(const Product *p, long stride, int apart) {
+    for (long t = 0; t < p->tokens; t++)
+        for (long c = 0; c < stride; c++) {
+            long j = c % BLOCK, at = apart ? c - j + (j % 2) * LANES + j / 2 : c;
+            p->wide[t * stride + at] = c < p->cols ? read(p->x, t * p->cols + c, p->is_bf16) : 0;
+        }
+}
+
+#define AT(X) ((const X *)p->x + first * p->cols)
+#define WIDE (p->wide + first * stride)
+
+void product_f32(const Product *p) {
+    const float *w = p->weight;
+#define CALL(N, R) \
+    wide_dot_f32(w + row * p->cols, p->cols, AT(float), p->cols, from, to, N, R, s)
+#define ONE(ROW, C) w[(ROW) * p->cols + (C)]
+    ROWS(CALL, ONE, 1.0f, p->tokens * p->cols > 4 * LONG)
+#undef CALL
+#undef ONE
+}
+
+void product_bf16(const Product *p) {
+    const bf16 *w = p->weight;
+#define ONE(ROW, C) widen_bf16(w[(ROW) * p->cols + (C)])
+#ifdef PAIRS
+#define CALL(N, R) \
+    pairs_dot_bf16(w + row * p->cols, p->cols, AT(bf16), p->cols, from, to, N, R, s)
+#else
+    long stride = ROUND_UP(p->cols, RUN);
+    widen_x(p, stride, 0);
+#define CALL(N, R) \
+    wide_dot_bf16(w + row * p->cols, p->cols, WIDE, stride, from, to, N, R, s)
+#endif
+    ROWS(CALL, ONE, 1.0f, p->tokens * p->cols > 4 * LONG)
+#undef CALL
+#undef ONE
+}
+
+void product_i8(const Product *p) {
+    const int8_t *w = p->weight;
+    const float *scales = p->scales;
+#define ONE(ROW, C) (float)w[(ROW) * p->cols + (C)]
+#ifdef PAIRS
+    if (p->is_bf16) {
+#define CALL(N, R) \
+    pairs_dot_i8(w + row * p->cols, p->cols, AT(bf16), p->cols, from, to, N, R, s)
+        ROWS(CALL, ONE, scales[row], p->tokens * p->cols > LONG)
+#undef CALL
+        return;
+    }
+#endif
+    long stride = ROUND_UP(p->cols, RUN);
+    widen_x(p, stride, 0);
+#define CALL(N, R) wide_dot_i8(w + row * p->cols, p->cols, WIDE, stride, from, to, N, R, s)
+    ROWS(CALL, ONE, scales[row], p->tokens * p->cols > LONG)
+#undef CALL
+#undef ONE
+}
+
+#define CALL_BY_GROUP(N, R)                                                                       \
+    switch (p->group) {                                                                           \
+        case 128: PARTS(N, R, 1); break;                                                          \
+        case 64: PARTS(N, R, 2); break;                                                           \
+        default: PARTS(N, R, 4);                                                                  \
+    }
+#define NONE(ROW, C) 0.0f /* the number of columns is a multiple of the groups' */
+
+void product_i4(const Product *p) {
+    const uint8_t *w = p->weight;
+    long stride = ROUND_UP(p->cols, RUN), bytes = stride / RUN * RUN_BYTES;
+    for (long t = 0; t < p->tokens; t++)
+        for (long g = 0; g < p->cols / p->group; g++) {
             float total = 0;
-            for (long i = 0; i < p->group; i++) total += x[t * wide + g * p->group + i];
-            totals[t * groups + g] = total;
+            for (long i = g * p->group; i < (g + 1) * p->group; i++)
+                total += read(p->x, t * p->cols + i, p->is_bf16);
+            p->totals[t * (p->cols / p->group) + g] = total;
         }
+#ifdef PAIRS
+    if (p->is_bf16 && p->cols == stride) {
+#define PARTS(N, R, COUNT) \
+    pairs_dot_i4(p, row, w + row * bytes, AT(bf16), stride, first, from, to, N, R, COUNT, s)
+        ROWS(CALL_BY_GROUP, NONE, 1.0f, p->tokens * p->cols > LONG)
+#undef PARTS
+        return;
     }
-#pragma omp parallel for schedule(dynamic, SHARES(p)) num_threads(p->threads)
-    for (long row = 0; row < p->rows; row++) {
-        const uint8_t *w = (const uint8_t *)p->weight + row * runs * RUN_BYTES;
-        for (long first = 0; first < p->tokens; first += MOST) {
-            int n = p->tokens - first < MOST ? (int)(p->tokens - first) : MOST;
-            float out[MOST];
-            switch (n) {
-                case 1: CALL_I4(1); break;
-                case 2: CALL_I4(2); break;
-                case 3: CALL_I4(3); break;
-                default: CALL_I4(4);
-            }
-            for (int t = 0; t < n; t++) finish(p, first + t, row, out[t]);
-        }
-    }
+#endif
+    widen_x(p, stride, 1);
+#define PARTS(N, R, COUNT) \
+    wide_dot_i4(p, row, w + row * bytes, WIDE, stride, first, from, to, N, R, COUNT, s)
+    ROWS(CALL_BY_GROUP, NONE, 1.0f, p->tokens * p->cols > LONG)
+#undef PARTS
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from dynexit.models.kernels.build import library, loaded
 
 MOST_TOKENS = 8
 """Up to here the kernel is bound by memory, and PyTorch's matrix product gains nothing."""
+_RUN = 128  # columns to which the kernels round up
 _KINDS = (torch.float32, torch.bfloat16)
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 
@@ -24,6 +26,8 @@ class _Product(ctypes.Structure):
         ("bias", _POINTER),
         ("x", _POINTER),
         ("y", _POINTER),
+        ("wide", _POINTER),
+        ("totals", _POINTER),
         ("tokens", _LONG),
         ("rows", _LONG),
         ("cols", _LONG),
@@ -54,44 +58,39 @@ def available(x: Tensor, weight: Tensor) -> bool:
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``x`` [..., in] times ``weight`` [out, in] of the same type (bf16 or fp32), plus ``bias``."""
-    call, x, y = _prepare(x, weight, bias, None, None, 0)
     lib = loaded()
-    (lib.product_bf16 if call.is_bf16 else lib.product_f32)(ctypes.byref(call))
-    return y
+    run = lib.product_bf16 if x.dtype == torch.bfloat16 else lib.product_f32
+    return _run(run, x, weight, bias)
 
 
 def product_i8(x: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
     """``weight`` int8 [out, in] with one fp32 scale a row [out]."""
-    call, x, y = _prepare(x, weight, bias, scales, None, 0)
-    loaded().product_i8(ctypes.byref(call))
-    return y
+    return _run(loaded().product_i8, x, weight, bias, scales)
 
 
 def product_i4(
     x: Tensor, weight: Tensor, scales: Tensor, zeros: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """``weight`` uint8 [out, 64 * runs] as ``quantized.py`` packs it, ``scales`` and ``zeros``
+    """``weight`` uint8 [out, 64 * runs] as ``packing`` has it, ``scales`` and ``zeros``
     [out, groups] in fp32 or bf16."""
-    cols, groups = x.shape[-1], scales.shape[1]
-    call, x, y = _prepare(x, weight, bias, scales, zeros, cols // groups)
-    wide = torch.empty(call.tokens * weight.shape[1] * 2)
-    totals = torch.empty(call.tokens * groups)
-    loaded().product_i4(ctypes.byref(call), wide.data_ptr(), totals.data_ptr())
-    return y
+    return _run(loaded().product_i4, x, weight, bias, scales, zeros)
 
 
-def _prepare(
+def _run(
+    run: Callable[[object], object],
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    scales: Tensor | None,
-    zeros: Tensor | None,
-    group: int,
-) -> tuple[_Product, Tensor, Tensor]:
-    """The call, ``x`` side by side in memory (to be held until it is done), and room for ``y``."""
+    scales: Tensor | None = None,
+    zeros: Tensor | None = None,
+) -> Tensor:
     x = x.contiguous()
     rows, cols = weight.shape[0], x.shape[-1]
+    tokens = x.numel() // cols
+    groups = 0 if zeros is None else zeros.shape[1]
     y = x.new_empty((*x.shape[:-1], rows))
+    stride = -(-cols // _RUN) * _RUN
+    scratch = torch.empty(tokens * (stride + groups), dtype=torch.float32)
     call = _Product(
         weight.data_ptr(),
         None if scales is None else scales.data_ptr(),
@@ -99,12 +98,15 @@ def _prepare(
         None if bias is None else bias.data_ptr(),
         x.data_ptr(),
         y.data_ptr(),
-        x.numel() // cols,
+        scratch.data_ptr(),
+        scratch.data_ptr() + 4 * tokens * stride,
+        tokens,
         rows,
         cols,
-        group,
+        cols // groups if groups else 0,
         x.dtype == torch.bfloat16,
-        scales is not None and scales.dtype == torch.bfloat16,
+        zeros is not None and zeros.dtype == torch.bfloat16,
         torch.get_num_threads(),
     )
-    return call, x, y
+    run(ctypes.byref(call))
+    return y
