@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -46,9 +46,9 @@ class Limits:
         self._read_bytes = read_bytes
         self._bytes: dict[Probe, int] = {}
 
-    def runs(self) -> dict[Probe, Callable[[], float]]:
+    def runs(self) -> dict[Hashable, Callable[[], float]]:
         """Every probe that this machine and version of PyTorch have; a run gives seconds a pass."""
-        runs: dict[Probe, Callable[[], float]] = {Probe("read"): self._read_once}
+        runs: dict[Hashable, Callable[[], float]] = {Probe("read"): self._read_once}
         for dtype in DTYPES:
             for by, make in MAKERS.items():
                 if (multiply := make(dtype, self.shape, self._matrix_bytes)) is not None:

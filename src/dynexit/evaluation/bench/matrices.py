@@ -26,6 +26,7 @@ GROUP = 128  # columns with one scale
 _PLAIN = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 Shape = tuple[int, int]  # outputs, inputs
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def biggest_shape(config: BackboneConfig) -> Shape:
 def by_torch(dtype: str, shape: Shape, nbytes: int) -> Multiply | None:
     """PyTorch's product; None where this build has none for the dtype or shape."""
     if dtype in _PLAIN:
-        weights = _repeated(lambda: _random(shape, _PLAIN[dtype]), nbytes)
+        first = _random(shape, _PLAIN[dtype])
+        weights = _repeated(first, first.nbytes, nbytes)
         products = tuple(_linear(weight) for weight in weights)
         return Multiply(products, _vector(shape, _PLAIN[dtype]), sum(w.nbytes for w in weights))
     made = _int8_torch(shape, nbytes) if dtype == "int8" else _int4_torch(shape, nbytes)
@@ -76,7 +78,7 @@ def by_projection(dtype: str, shape: Shape, nbytes: int) -> Multiply | None:
         if config.group_of(inputs) is None:
             return None
         made = _quantized(plain, config)
-    all_of_them = _repeated(lambda: made, nbytes)
+    all_of_them = _repeated(made, made.weight_bytes(), nbytes)
     vector = _vector(shape, plain.weight.dtype)[None]  # [1, 1, inputs], as in decoding
     size = sum(projection.weight_bytes() for projection in all_of_them)
     return Multiply(tuple(all_of_them), vector, size)
@@ -103,7 +105,8 @@ def _int8_torch(shape: Shape, nbytes: int) -> Multiply | None:
     kernel = getattr(torch, "_weight_int8pack_mm", None)
     if kernel is None:
         return None
-    weights = _repeated(lambda: torch.randint(-127, 128, shape, dtype=torch.int8), nbytes)
+    first = torch.randint(-127, 128, shape, dtype=torch.int8)
+    weights = _repeated(first, first.nbytes, nbytes)
     scales = torch.full((shape[0],), 1e-3, dtype=torch.bfloat16)
     products = tuple(lambda x, w=w: kernel(x, w, scales) for w in weights)
     size = sum(w.nbytes + scales.nbytes for w in weights)
@@ -116,8 +119,8 @@ def _int4_torch(shape: Shape, nbytes: int) -> Multiply | None:
     out, inputs = shape
     if kernel is None or pack is None or inputs % GROUP or out % 16:
         return None
-    codes = torch.randint(0, 16, shape, dtype=torch.int32)
-    weights = _repeated(lambda: pack(codes, 1), nbytes)
+    first = pack(torch.randint(0, 16, shape, dtype=torch.int32), 1)
+    weights = _repeated(first, first.nbytes, nbytes)
     scales = torch.full((inputs // GROUP, out, 2), 1e-3, dtype=torch.bfloat16)
     products = tuple(lambda x, w=w: kernel(x, w, GROUP, scales) for w in weights)
     size = sum(w.nbytes + scales.nbytes for w in weights)
@@ -137,13 +140,8 @@ def _works(multiply: Multiply) -> bool:
     return True
 
 
-Made = TypeVar("Made", Tensor, Projection | QuantizedProjection)
-
-
-def _repeated(make: Callable[[], Made], nbytes: int) -> list[Made]:
-    """One and copies of it, which have about ``nbytes`` bytes together."""
-    first = make()
-    size = first.nbytes if isinstance(first, Tensor) else first.weight_bytes()
+def _repeated(first: Made, size: int, nbytes: int) -> list[Made]:
+    """One of ``size`` bytes and copies of it, which have about ``nbytes`` together."""
     return [first, *(deepcopy(first) for _ in range(nbytes // size - 1))]
 
 

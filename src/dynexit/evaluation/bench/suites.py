@@ -19,7 +19,7 @@ from dynexit.evaluation.bench.plan import Plan
 from dynexit.evaluation.bench.prefill import Prefill
 from dynexit.evaluation.bench.rounds import measure
 from dynexit.evaluation.bench.subject import Subject
-from dynexit.evaluation.bench.suite import Row, Suite
+from dynexit.evaluation.bench.suite import Row, Runs, Suite
 from dynexit.evaluation.counting import Counting
 
 _SUITES: dict[str, Callable[[Subject, Plan], Suite]] = {
@@ -80,7 +80,7 @@ def bench(
     check_suite(name)
     suite = _SUITES[name](subject, plan)
     limits = Limits(subject.config, subject.weight_bytes, read_bytes)
-    runs = {**suite.runs(), **limits.runs()}
+    runs: Runs = {**suite.runs(), **limits.runs()}
     with counting(f"{subject.name}: {name}", plan.rounds * len(runs)) as tick:
         found = measure(runs, plan.rounds, tick)
     machine, rows = limits.describe(found), suite.rows(found, limits)

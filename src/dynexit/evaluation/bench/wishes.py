@@ -36,11 +36,13 @@ def states_of(wished: Sequence[str] | None, config: BackboneConfig) -> tuple[str
 def sizes_upto(
     wished: Sequence[int] | None, default: Sequence[int], limit: int | None, what: str
 ) -> tuple[int, ...]:
-    """Sizes in order, none above ``limit``: wished ones above it are a ``UserError``, others are
-    left out; where none is small enough, it is ``limit`` alone."""
+    """Sizes in order, none above ``limit``. Wished ones above it are a ``UserError``; of others, the
+    first above it becomes ``limit`` and the rest are left out."""
     if wished is None:
-        within = tuple(size for size in default if limit is None or size <= limit)
-        return within if within or limit is None else (limit,)
+        within = [size for size in default if limit is None or size <= limit]
+        if limit is not None and len(within) < len(default):
+            within.append(limit)
+        return tuple(dict.fromkeys(within))
     wrong = [size for size in wished if limit is not None and size > limit]
     if wrong:
         raise UserError(f"--sizes: {wrong[0]} {what} are too many; this model has room for {limit}")
