@@ -98,4 +98,5 @@ def test_the_device_decides_what_runs_the_layers() -> None:
     cache: Cache = on_cpu.new_cache(1, 8)
     assert isinstance(segments(on_cpu, cache), Backbone)
     on_gpu = backbone("attention").to(DEVICE)
+    monkeypatch.setenv("DYNEXIT_CUDA_GRAPHS", "on")
     assert isinstance(segments(on_gpu, on_gpu.new_cache(1, 8)), GraphSegments)

@@ -1,5 +1,7 @@
 """Segments of layers as CUDA graphs: one launch instead of one for every kernel.
 
+They are recorded where the environment has ``DYNEXIT_CUDA_GRAPHS=on``.
+
 All graphs of a cache share one pool of memory: no graph leaves anything there that another one
 needs, as segments read from and write to buffers outside of it, and replays are in order on one
 stream.
@@ -7,6 +9,7 @@ stream.
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable
 
@@ -16,6 +19,7 @@ from dynexit.inference.segments import SMALLEST_BUCKET, FixedSegments, Segment
 from dynexit.models import Backbone, Cache
 from dynexit.models.layers import Layers
 
+SWITCH = "DYNEXIT_CUDA_GRAPHS"
 Replay = Callable[[], object]
 
 
@@ -90,6 +94,8 @@ class GraphSegments(RecordedSegments):
 
 
 def segments(backbone: Backbone, cache: Cache) -> Layers:
-    """What runs the layers of ``backbone`` on ``cache`` while decoding: graphs on a CUDA device,
-    elsewhere the backbone itself."""
-    return GraphSegments(backbone, cache) if backbone.device.type == "cuda" else backbone
+    """What runs the layers of ``backbone`` on ``cache`` while decoding: the backbone itself, or on
+    a CUDA device graphs where the environment has ``DYNEXIT_CUDA_GRAPHS=on``. They are not the
+    default as they have been tried without a GPU only."""
+    wanted = os.environ.get(SWITCH, "off").lower() == "on"
+    return GraphSegments(backbone, cache) if wanted and backbone.device.type == "cuda" else backbone

@@ -15,6 +15,7 @@ from torch import Tensor
 from dynexit.errors import UserError
 from dynexit.exits.judge import Evidence
 from dynexit.exits.policy import ExitPolicy
+from dynexit.inference.cuda_graphs import segments
 from dynexit.models.backbone import Backbone
 from dynexit.models.placement import Placement
 
@@ -59,6 +60,7 @@ class Decoder:
         self.backbone = backbone
         self.policy = policy
         self.cache = backbone.new_cache(rows, capacity)
+        self._layers = segments(backbone, self.cache)
         self.lengths = [0] * rows
         self._answered = [0] * rows
         if policy is not None:
@@ -68,7 +70,7 @@ class Decoder:
                     f"{backbone.depth} layers"
                 )
             policy.state.check(backbone.config)
-            self._session = policy.state.session(backbone, self.cache)
+            self._session = policy.state.session(self._layers, self.cache)
             self._judging = policy.judge.new_state(rows)
 
     @torch.inference_mode()
@@ -107,7 +109,7 @@ class Decoder:
         place = self.backbone.place(self.lengths, [1] * rows)
         hidden = self.backbone.embed(torch.tensor(ids, device=self.backbone.device)[:, None])
         if self.policy is None:
-            hidden = self.backbone.run(hidden, self.cache, 0, self.backbone.depth, place)
+            hidden = self._layers.run(hidden, self.cache, 0, self.backbone.depth, place)
             logits = self.backbone.readout(hidden[:, 0])
             none = [0] * rows
             step = Step(logits, [self.backbone.depth] * rows, [None] * rows, none, none)

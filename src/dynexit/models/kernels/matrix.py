@@ -40,7 +40,7 @@ class _Product(ctypes.Structure):
 
 def usable(x: Tensor, weight: Tensor) -> bool:
     """Whether a kernel can multiply ``x`` [..., in] with ``weight`` here and now."""
-    return x.numel() <= MOST_TOKENS * x.shape[-1] and available(x, weight)
+    return 0 < x.numel() <= MOST_TOKENS * x.shape[-1] and available(x, weight)
 
 
 def available(x: Tensor, weight: Tensor) -> bool:
