@@ -16,7 +16,7 @@ from systems import System
 
 from dynexit.evaluation.bench.rounds import rotated
 
-LOADING, DECODING = 1200.0, 900.0  # seconds before a worker is given up
+LOADING, DECODING = 1200.0, 1800.0  # seconds before a worker is given up
 
 
 @dataclass

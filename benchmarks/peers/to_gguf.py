@@ -35,7 +35,10 @@ Config = dict[str, Any]
 def convert(checkpoint: Path, out: Path) -> None:
     """Write the file, with one tensor in memory at a time."""
     config = json.loads((checkpoint / "config.json").read_text())
-    arch, describe = FAMILIES[config["model_type"]]
+    family = config["model_type"]
+    if family not in FAMILIES:
+        raise SystemExit(f"{family} is not written as GGUF here; known are {', '.join(FAMILIES)}")
+    arch, describe = FAMILIES[family]
     writer = GGUFWriter(out, gguf.MODEL_ARCH_NAMES[arch])
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_embedding_length(config["hidden_size"])
