@@ -93,7 +93,7 @@ def test_waiting_for_the_device_is_not_part_of_a_segment() -> None:
             torch.cuda.set_sync_debug_mode("default")
 
 
-def test_the_device_decides_what_runs_the_layers() -> None:
+def test_what_runs_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     on_cpu = backbone("attention")
     cache: Cache = on_cpu.new_cache(1, 8)
     assert isinstance(segments(on_cpu, cache), Backbone)

@@ -27,8 +27,8 @@ def write_checkpoint(
     config: dict[str, Any], out: Path, tick: Callable[[], None] = lambda: None
 ) -> int:
     """Write config and weights in the config's dtype into the directory ``out``, which is there
-    when all is written and not before; returns the bytes of weights. ``tick`` is called once for each
-    layer. Weights depend on the config alone."""
+    when all is written and not before; returns the bytes of weights. ``tick`` is called once for
+    each layer. Weights depend on the config alone."""
     parsed = parse_config(config)
     with torch.device("meta"):
         backbone = Backbone(parsed)

@@ -36,8 +36,8 @@ def states_of(wished: Sequence[str] | None, config: BackboneConfig) -> tuple[str
 def sizes_upto(
     wished: Sequence[int] | None, default: Sequence[int], limit: int | None, what: str
 ) -> tuple[int, ...]:
-    """Sizes in order, none above ``limit``. Wished ones above it are a ``UserError``; of others, the
-    first above it becomes ``limit`` and the rest are left out."""
+    """Sizes in order, none above ``limit``. Wished ones above it are a ``UserError``; of others,
+    the first above it becomes ``limit`` and the rest are left out."""
     if wished is None:
         within = [size for size in default if limit is None or size <= limit]
         if limit is not None and len(within) < len(default):
