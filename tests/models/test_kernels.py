@@ -18,8 +18,9 @@ from torch import Tensor
 
 from dynexit.models import Backbone, kernels
 from dynexit.models.families import parse_config
+from dynexit.models.kernels import Matrix
 from dynexit.models.norm import rms
-from dynexit.models.projection import Projection
+from dynexit.models.projection import Projection, together
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler here")
 
@@ -86,11 +87,11 @@ def test_product(
     bias = numbers(rows, seed=seed + 2, dtype=dtype) if biased else None
     exact = F.linear(x.double(), w.double(), None if bias is None else bias.double())
     with torch.inference_mode():
-        product = kernels.product(x, w, bias)
+        product = kernels.multiply(x, Matrix(w, bias))[0]
         assert product.dtype == dtype
         close(product, exact, dtype)
         for token in range(tokens):  # no token's result depends on its neighbours
-            assert torch.equal(kernels.product(x[token], w, bias), product[token])
+            assert torch.equal(kernels.multiply(x[token], Matrix(w, bias))[0], product[token])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -101,6 +102,16 @@ def test_projection_and_its_rows(dtype: torch.dtype) -> None:
         ours, part = layer(x), layer.rows(x, 5, 11)
     assert torch.equal(part, ours[..., 5:11])
     close(ours, F.linear(x.double(), layer.weight.double(), layer.bias.double()).detach(), dtype)
+
+
+def test_several_at_once() -> None:
+    layers = [Projection(40, rows, bias=rows != 8) for rows in (24, 8, 1)]
+    x = numbers(3, 40, seed=0)
+    with torch.inference_mode():
+        for one, layer in zip(together(x, *layers), layers, strict=True):
+            assert torch.equal(one, layer(x))
+    for one, layer in zip(together(x, *layers), layers, strict=True):
+        assert torch.equal(one, F.linear(x, layer.weight, layer.bias))
 
 
 @pytest.mark.parametrize("types", [(d, d) for d in DTYPES] + [(torch.float32, torch.bfloat16)])

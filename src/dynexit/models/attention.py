@@ -11,7 +11,7 @@ from dynexit.models.cache import AttentionState
 from dynexit.models.config import AttentionConfig
 from dynexit.models.norm import RmsNorm
 from dynexit.models.placement import Placement
-from dynexit.models.projection import Projection
+from dynexit.models.projection import Projection, together
 from dynexit.models.rope import RopeTable, rotate
 
 
@@ -70,9 +70,10 @@ class Attention(nn.Module):
     def _attend_by_kernel(self, x: Tensor, state: AttentionState, place: Placement) -> Tensor:
         """Rotation, cache and attention in one: [B, T, heads * head_dim]."""
         c, (rows, width, _) = self.config, x.shape
-        q = self.q_proj(x).view(rows, width, c.heads, c.head_dim)
-        k = self.k_proj(x).view(rows, width, c.kv_heads, c.head_dim)
-        v = self.v_proj(x).view(rows, width, c.kv_heads, c.head_dim)
+        q, k, v = (
+            out.view(rows, width, -1, c.head_dim)
+            for out in together(x, self.q_proj, self.k_proj, self.v_proj)
+        )
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         rotation = None if self.rope is None else place.rotation(self.rope, x.dtype)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dynexit.errors import UserError
 from dynexit.models.config import MlpConfig
-from dynexit.models.projection import Projection
+from dynexit.models.projection import Projection, together
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -40,6 +40,7 @@ class Mlp(nn.Module):
         self._act = activation(config.activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        up = self.up_proj(x)
-        wide = self._act(up) if self.gate_proj is None else self._act(self.gate_proj(x)) * up
-        return self.down_proj(wide)  # type: ignore[no-any-return]
+        if self.gate_proj is None:
+            return self.down_proj(self._act(self.up_proj(x)))  # type: ignore[no-any-return]
+        gate, up = together(x, self.gate_proj, self.up_proj)
+        return self.down_proj(self._act(gate) * up)  # type: ignore[no-any-return]

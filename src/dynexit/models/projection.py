@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynexit.models import kernels
+from dynexit.models.kernels import Matrix
+
+
+class Multiplies(Protocol):
+    """What stands for a matrix, however it is stored."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def matrix(self, x: Tensor) -> Matrix | None:
+        """The matrix as our own kernels take it, None where they can't multiply ``x`` with it."""
+        ...
 
 
 class Projection(nn.Linear):
@@ -17,6 +30,12 @@ class Projection(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return apply(x, self.weight, self.bias)
+
+    def matrix(self, x: Tensor) -> Matrix | None:
+        """The matrix as our own kernels take it, None where they can't multiply ``x`` with it."""
+        if x.dtype == self.weight.dtype and kernels.usable(x, self.weight):
+            return Matrix(self.weight, self.bias)
+        return None
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Outputs ``start`` to ``stop`` alone [..., stop - start]; no other row is read."""
@@ -31,5 +50,14 @@ class Projection(nn.Linear):
 def apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``x`` [..., in] times ``weight`` [out, in], plus ``bias`` [out]."""
     if x.dtype == weight.dtype and kernels.usable(x, weight):
-        return kernels.product(x, weight, bias)
+        return kernels.multiply(x, Matrix(weight, bias))[0]
     return F.linear(x, weight, bias)
+
+
+def together(x: Tensor, *projections: Multiplies) -> list[Tensor]:
+    """The outputs of several projections of the same ``x``, at once where our own kernels can."""
+    matrices = [projection.matrix(x) for projection in projections]
+    usable = [matrix for matrix in matrices if matrix is not None]
+    if len(usable) == len(matrices):
+        return kernels.multiply(x, *usable)
+    return [projection(x) for projection in projections]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dynexit.errors import UserError
 from dynexit.models import kernels
+from dynexit.models.kernels import Matrix
 from dynexit.models.packing import unpack
 from dynexit.models.quantization import RUN, QuantizationConfig, packed_runs
 
@@ -38,12 +39,24 @@ class QuantizedProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """All outputs [..., out]."""
-        return self.rows(x, 0, self.out_features)
+        matrix = self.matrix(x)
+        if matrix is None:
+            return self._multiply(x, 0, self.out_features, self.bias)
+        return kernels.multiply(x, matrix)[0]
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Outputs ``start`` to ``stop`` alone [..., stop - start]; no other row is read."""
         bias = None if self.bias is None else self.bias[start:stop]
-        return self._multiply(x, start, stop, bias)
+        whole = self.matrix(x)
+        if whole is None:
+            return self._multiply(x, start, stop, bias)
+        scales = None if whole.scales is None else whole.scales[start:stop]
+        zeros = None if whole.zeros is None else whole.zeros[start:stop]
+        return kernels.multiply(x, Matrix(whole.weight[start:stop], bias, scales, zeros))[0]
+
+    @abstractmethod
+    def matrix(self, x: Tensor) -> Matrix | None:
+        """The matrix as our own kernels take it, None where they can't multiply ``x`` with it."""
 
     def weight_bytes(self) -> int:
         """Bytes read to apply it."""
@@ -55,8 +68,8 @@ class QuantizedProjection(nn.Module):
         """Rows ``start`` to ``stop`` of ``W`` [stop - start, in] in ``dtype``."""
 
     def _multiply(self, x: Tensor, start: int, stop: int, bias: Tensor | None) -> Tensor:
-        """``x`` times those rows, plus ``bias``; a block of rows at a time is made floating
-        point."""
+        """``x`` times those rows, plus ``bias``, by PyTorch; a block of rows at a time is made
+        floating point."""
         block = _BLOCK if x.device.type == "cpu" else _DEVICE_BLOCK
         step = max(1, block // (self.in_features * x.element_size()))
         ends = [(begin, min(begin + step, stop)) for begin in range(start, stop, step)]
@@ -81,10 +94,13 @@ class Int8Projection(QuantizedProjection):
         scales = self.scales[start:stop, None].to(wide)
         return (self.qweight[start:stop].to(wide) * scales).to(dtype)
 
+    def matrix(self, x: Tensor) -> Matrix | None:
+        if self.scales.dtype == torch.float32 and kernels.usable(x, self.qweight):
+            return Matrix(self.qweight, self.bias, self.scales)
+        return None
+
     def _multiply(self, x: Tensor, start: int, stop: int, bias: Tensor | None) -> Tensor:
         numbers, scales = self.qweight[start:stop], self.scales[start:stop]
-        if kernels.usable(x, numbers) and scales.dtype == torch.float32:
-            return kernels.product_i8(x, numbers, scales, bias)
         if not _fits_pytorch(x):
             return super()._multiply(x, start, stop, bias)
         flat = x.reshape(-1, self.in_features)
@@ -131,12 +147,10 @@ class Int4Projection(QuantizedProjection):
         grouped = numbers.view(stop - start, -1, self.group)
         return grouped.mul_(scales).add_(zeros).view_as(numbers).to(dtype)
 
-    def _multiply(self, x: Tensor, start: int, stop: int, bias: Tensor | None) -> Tensor:
-        numbers = self.qweight[start:stop]
-        if not kernels.usable(x, numbers):
-            return super()._multiply(x, start, stop, bias)
-        scales, zeros = self.scales[start:stop], self.zeros[start:stop]
-        return kernels.product_i4(x, numbers, scales, zeros, bias)
+    def matrix(self, x: Tensor) -> Matrix | None:
+        if kernels.usable(x, self.qweight):
+            return Matrix(self.qweight, self.bias, self.scales, self.zeros)
+        return None
 
 
 def quantized_like(projection: nn.Linear, config: QuantizationConfig) -> QuantizedProjection:

@@ -11,10 +11,9 @@ from dynexit.models.kernels.attention import attend
 from dynexit.models.kernels.build import describe, library
 from dynexit.models.kernels.matrix import (
     MOST_TOKENS,
+    Matrix,
     available,
-    product,
-    product_i4,
-    product_i8,
+    multiply,
     usable,
 )
 from dynexit.models.kernels.norm import rms_norm
@@ -23,6 +22,7 @@ from dynexit.models.kernels.span import Span
 
 __all__ = [
     "MOST_TOKENS",
+    "Matrix",
     "Span",
     "attend",
     "available",
@@ -31,9 +31,7 @@ __all__ = [
     "fits",
     "gated_norm",
     "library",
-    "product",
-    "product_i4",
-    "product_i8",
+    "multiply",
     "rms_norm",
     "selective_step",
     "ssd_step",

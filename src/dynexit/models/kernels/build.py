@@ -65,6 +65,7 @@ def describe() -> str:
 def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     """With the types of arguments; a product takes a pointer to a structure by itself."""
     pointer, long, real, flag = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
+    library.multiply.argtypes = (pointer, long)
     library.attend.argtypes = (pointer, pointer, long)
     library.rms_norm.argtypes = (*(pointer,) * 3, long, long, real, flag, flag)
     library.conv_step.argtypes = (pointer, long, *(pointer,) * 6, *(long,) * 4, flag, flag)

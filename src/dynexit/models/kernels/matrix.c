@@ -27,10 +27,13 @@ typedef struct {
     float *wide;   /* scratch of tokens * (cols rounded up to 128): x in fp32 */
     float *totals; /* scratch of tokens * groups, for int4: sums of x by group */
     long tokens, rows, cols, group;
+    int kind;          /* of the weights: one of the four below */
     int is_bf16;       /* x, y and bias: bf16, otherwise fp32 */
     int scale_is_bf16; /* scales and zeros of int4 */
     int threads;
 } Product;
+
+enum { WEIGHT_F32, WEIGHT_BF16, WEIGHT_I8, WEIGHT_I4 };
 
 /* Rows are dealt out a few at a time: where another program takes a core for a while, the other
  * threads do its share. */
@@ -178,7 +181,7 @@ INLINE float result(const Sums *s, int t) {
 #define FEW_TOKENS(CALL, ONE, SCALE, pair)                                                        \
     {                                                                                             \
         const long from = 0, to = p->cols, first = 0, width = (pair) ? 2 : 1;                     \
-        _Pragma("omp parallel for schedule(dynamic, SHARES(p)) num_threads(p->threads)")          \
+        _Pragma("omp for schedule(dynamic, SHARES(p)) nowait")                                    \
         for (long block = 0; block < p->rows; block += TALL) {                                    \
             long last = p->rows - block < TALL ? p->rows : block + TALL, step;                    \
             for (long row = block; row < last; row += step) {                                     \
@@ -199,7 +202,7 @@ INLINE float result(const Sums *s, int t) {
 /* More tokens: CHUNK columns are done at a time, so that x stays in the nearest cache. CALL(n, r) is
  * for constant numbers of tokens and rows, so that each case is a loop of its own. */
 #define MANY_TOKENS(CALL, ONE, SCALE)                                                             \
-    _Pragma("omp parallel for schedule(dynamic, SHARES(p)) num_threads(p->threads)")              \
+    _Pragma("omp for schedule(dynamic, SHARES(p)) nowait")                                        \
     for (long block = 0; block < p->rows; block += TALL) {                                        \
         long last = p->rows - block < TALL ? p->rows : block + TALL;                              \
         Sums sums[TALL * GROUPS];                                                                 \
@@ -227,19 +230,12 @@ INLINE float result(const Sums *s, int t) {
     if (p->tokens <= FEW) FEW_TOKENS(CALL, ONE, SCALE, pair)                                      \
     else MANY_TOKENS(CALL, ONE, SCALE)
 
-/* x in fp32, with zeros up to `stride`; `apart` has the even columns of a block before the odd */
-INLINE void widen_x(const Product *p, long stride, int apart) {
-    for (long t = 0; t < p->tokens; t++)
-        for (long c = 0; c < stride; c++) {
-            long j = c % BLOCK, at = apart ? c - j + (j % 2) * LANES + j / 2 : c;
-            p->wide[t * stride + at] = c < p->cols ? read(p->x, t * p->cols + c, p->is_bf16) : 0;
-        }
-}
-
 #define AT(X) ((const X *)p->x + first * p->cols)
 #define WIDE (p->wide + first * stride)
+#define STRIDE ROUND_UP(p->cols, RUN)
 
-void product_f32(const Product *p) {
+/* Each of these is called by all threads at once, which share the rows. */
+static void rows_f32(const Product *p) {
     const float *w = p->weight;
 #define CALL(N, R) \
     wide_dot_f32(w + row * p->cols, p->cols, AT(float), p->cols, from, to, N, R, s)
@@ -249,15 +245,14 @@ void product_f32(const Product *p) {
 #undef ONE
 }
 
-void product_bf16(const Product *p) {
+static void rows_bf16(const Product *p) {
     const bf16 *w = p->weight;
 #define ONE(ROW, C) widen_bf16(w[(ROW) * p->cols + (C)])
 #ifdef PAIRS
 #define CALL(N, R) \
     pairs_dot_bf16(w + row * p->cols, p->cols, AT(bf16), p->cols, from, to, N, R, s)
 #else
-    long stride = ROUND_UP(p->cols, RUN);
-    widen_x(p, stride, 0);
+    long stride = STRIDE;
 #define CALL(N, R) \
     wide_dot_bf16(w + row * p->cols, p->cols, WIDE, stride, from, to, N, R, s)
 #endif
@@ -266,7 +261,7 @@ void product_bf16(const Product *p) {
 #undef ONE
 }
 
-void product_i8(const Product *p) {
+static void rows_i8(const Product *p) {
     const int8_t *w = p->weight;
     const float *scales = p->scales;
 #define ONE(ROW, C) (float)w[(ROW) * p->cols + (C)]
@@ -279,8 +274,7 @@ void product_i8(const Product *p) {
         return;
     }
 #endif
-    long stride = ROUND_UP(p->cols, RUN);
-    widen_x(p, stride, 0);
+    long stride = STRIDE;
 #define CALL(N, R) wide_dot_i8(w + row * p->cols, p->cols, WIDE, stride, from, to, N, R, s)
     ROWS(CALL, ONE, scales[row], p->tokens * p->cols > LONG)
 #undef CALL
@@ -295,16 +289,9 @@ void product_i8(const Product *p) {
     }
 #define NONE(ROW, C) 0.0f /* the number of columns is a multiple of the groups' */
 
-void product_i4(const Product *p) {
+static void rows_i4(const Product *p) {
     const uint8_t *w = p->weight;
-    long stride = ROUND_UP(p->cols, RUN), bytes = stride / RUN * RUN_BYTES;
-    for (long t = 0; t < p->tokens; t++)
-        for (long g = 0; g < p->cols / p->group; g++) {
-            float total = 0;
-            for (long i = g * p->group; i < (g + 1) * p->group; i++)
-                total += read(p->x, t * p->cols + i, p->is_bf16);
-            p->totals[t * (p->cols / p->group) + g] = total;
-        }
+    long stride = STRIDE, bytes = stride / RUN * RUN_BYTES;
 #ifdef PAIRS
     if (p->is_bf16 && p->cols == stride) {
 #define PARTS(N, R, COUNT) \
@@ -314,9 +301,46 @@ void product_i4(const Product *p) {
         return;
     }
 #endif
-    widen_x(p, stride, 1);
 #define PARTS(N, R, COUNT) \
     wide_dot_i4(p, row, w + row * bytes, WIDE, stride, first, from, to, N, R, COUNT, s)
     ROWS(CALL_BY_GROUP, NONE, 1.0f, p->tokens * p->cols > LONG)
 #undef PARTS
+}
+
+/* Whether x is read as it is, and not from `wide`. */
+static int reads_x(const Product *p) {
+#ifdef PAIRS
+    if (p->is_bf16 && p->kind != WEIGHT_F32) return p->kind != WEIGHT_I4 || p->cols == STRIDE;
+#endif
+    return p->kind == WEIGHT_F32;
+}
+
+/* What all rows need of x. For int4 the even columns of a block come before the odd. */
+static void prepare(const Product *p) {
+    long stride = STRIDE, groups = p->group ? p->cols / p->group : 0;
+    if (!reads_x(p))
+        for (long t = 0; t < p->tokens; t++)
+            for (long c = 0; c < stride; c++) {
+                long j = c % BLOCK, at = p->kind == WEIGHT_I4 ? c - j + (j % 2) * LANES + j / 2 : c;
+                p->wide[t * stride + at] = c < p->cols ? read(p->x, t * p->cols + c, p->is_bf16) : 0;
+            }
+    for (long t = 0; t < p->tokens; t++)
+        for (long g = 0; g < groups; g++) {
+            vec total = {0};
+            for (long c = g * p->group; c < (g + 1) * p->group; c += LANES)
+                total += read_vec(p->x, t * p->cols + c, p->is_bf16);
+            p->totals[t * groups + g] = sum_of(total);
+        }
+}
+
+/* One or more products, one after the other; no thread waits between them. */
+void multiply(const Product *products, long count) {
+    for (long i = 0; i < count; i++) prepare(products + i);
+#pragma omp parallel num_threads(products->threads)
+    for (long i = 0; i < count; i++) switch (products[i].kind) {
+            case WEIGHT_F32: rows_f32(products + i); break;
+            case WEIGHT_BF16: rows_bf16(products + i); break;
+            case WEIGHT_I8: rows_i8(products + i); break;
+            default: rows_i4(products + i);
+        }
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from dynexit.models.kernels.build import library, loaded
 MOST_TOKENS = 8
 """Up to here the kernel is bound by memory, and PyTorch's matrix product gains nothing."""
 _RUN = 128  # columns to which the kernels round up
-_KINDS = (torch.float32, torch.bfloat16)
+_KINDS = (torch.float32, torch.bfloat16)  # of hidden states
+_WEIGHTS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 
 
@@ -32,6 +33,7 @@ class _Product(ctypes.Structure):
         ("rows", _LONG),
         ("cols", _LONG),
         ("group", _LONG),
+        ("kind", _INT),
         ("is_bf16", _INT),
         ("scale_is_bf16", _INT),
         ("threads", _INT),
@@ -56,57 +58,55 @@ def available(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``x`` [..., in] times ``weight`` [out, in] of the same type (bf16 or fp32), plus ``bias``."""
-    lib = loaded()
-    run = lib.product_bf16 if x.dtype == torch.bfloat16 else lib.product_f32
-    return _run(run, x, weight, bias)
+@dataclass(frozen=True)
+class Matrix:
+    """``weight`` [out, in] in the type of the hidden states; or int8 [out, in] with one fp32 scale
+    a row; or uint8 [out, 64 * runs] as ``packing`` has it with ``scales`` and ``zeros``
+    [out, groups] in fp32 or bf16. ``bias`` [out] is in the type of the hidden states."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scales: Tensor | None = None
+    zeros: Tensor | None = None
 
 
-def product_i8(x: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
-    """``weight`` int8 [out, in] with one fp32 scale a row [out]."""
-    return _run(loaded().product_i8, x, weight, bias, scales)
-
-
-def product_i4(
-    x: Tensor, weight: Tensor, scales: Tensor, zeros: Tensor, bias: Tensor | None
-) -> Tensor:
-    """``weight`` uint8 [out, 64 * runs] as ``packing`` has it, ``scales`` and ``zeros``
-    [out, groups] in fp32 or bf16."""
-    return _run(loaded().product_i4, x, weight, bias, scales, zeros)
-
-
-def _run(
-    run: Callable[[object], object],
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    scales: Tensor | None = None,
-    zeros: Tensor | None = None,
-) -> Tensor:
+def multiply(x: Tensor, *matrices: Matrix) -> list[Tensor]:
+    """``x`` [..., in] times each of the matrices, plus its bias: [..., out] each."""
     x = x.contiguous()
-    rows, cols = weight.shape[0], x.shape[-1]
-    tokens = x.numel() // cols
-    groups = 0 if zeros is None else zeros.shape[1]
-    y = x.new_empty((*x.shape[:-1], rows))
-    stride = -(-cols // _RUN) * _RUN
-    scratch = torch.empty(tokens * (stride + groups), dtype=torch.float32)
-    call = _Product(
+    results = [x.new_empty((*x.shape[:-1], m.weight.shape[0])) for m in matrices]
+    tokens, stride = x.numel() // x.shape[-1], -(-x.shape[-1] // _RUN) * _RUN
+    # for each matrix x in fp32 and the sums of its groups, of which there are fewer than columns
+    room = tokens * 2 * stride
+    scratch = torch.empty(len(matrices) * room, dtype=torch.float32)
+    at = scratch.data_ptr()
+    calls = (_Product * len(matrices))(
+        *(
+            _product(x, m, y, at + 4 * room * i, at + 4 * (room * i + tokens * stride))
+            for i, (m, y) in enumerate(zip(matrices, results, strict=True))
+        )
+    )
+    loaded().multiply(calls, len(matrices))
+    return results
+
+
+def _product(x: Tensor, matrix: Matrix, y: Tensor, wide: int, totals: int) -> _Product:
+    weight, scales, zeros, bias = matrix.weight, matrix.scales, matrix.zeros, matrix.bias
+    cols = x.shape[-1]
+    return _Product(
         weight.data_ptr(),
         None if scales is None else scales.data_ptr(),
         None if zeros is None else zeros.data_ptr(),
         None if bias is None else bias.data_ptr(),
         x.data_ptr(),
         y.data_ptr(),
-        scratch.data_ptr(),
-        scratch.data_ptr() + 4 * tokens * stride,
-        tokens,
-        rows,
+        wide,
+        totals,
+        x.numel() // cols,
+        weight.shape[0],
         cols,
-        cols // groups if groups else 0,
+        0 if zeros is None else cols // zeros.shape[1],
+        _WEIGHTS[weight.dtype],
         x.dtype == torch.bfloat16,
         zeros is not None and zeros.dtype == torch.bfloat16,
         torch.get_num_threads(),
     )
-    run(ctypes.byref(call))
-    return y
