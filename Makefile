@@ -9,10 +9,10 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false MPLBA
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow lint format reference clean
+.PHONY: help venv demo test test-slow lint format reference bench-peers clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## make .venv and install dynexit with its checks, once
 
@@ -45,6 +45,21 @@ format: $(STAMP) ## mend what can be mended of the style
 reference: $(STAMP) ## train the shipped pair of models anew
 	$(BIN)/python -m dynexit.reference.recipe
 
+PEERS := .venv-peers
+SHAPES ?= mistral-1b mamba2-1b mamba-1b
+
+$(PEERS)/.installed: benchmarks/peers/requirements.txt
+	@echo "Installing other systems into $(PEERS) (llama.cpp compiles for some minutes) ..."
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0
+	@CMAKE_ARGS="-DLLAVA_BUILD=OFF" TIDE_NO_CUDA=1 $(PEERS)/bin/python -m pip install -q \
+		--disable-pip-version-check -r benchmarks/peers/requirements.txt
+	@touch $@
+
+bench-peers: $(STAMP) $(PEERS)/.installed ## other systems side by side on one checkpoint
+	@for shape in $(SHAPES); do $(BIN)/python benchmarks/peers/run.py --shape $$shape \
+		--python $(PEERS)/bin/python --work $(PEERS)/work --json $(PEERS)/$$shape.json || exit; done
+
 clean: ## remove caches, builds and the demo's output (.venv stays)
-	rm -rf build dist dynexit-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf build dist dynexit-demo dynexit-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

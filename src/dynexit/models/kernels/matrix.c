@@ -73,9 +73,12 @@ INLINE pair_block pairs_i8(const int8_t *w) { /* whole numbers up to 256 are exa
     return _mm512_cvtne2ps_pbh((__m512)load_i8(w + LANES), (__m512)load_i8(w));
 }
 INLINE pair_block pairs_i4(ivec words, int k) {
-    static const bf16 table[32] = {0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0,
-                                   0x4100, 0x4110, 0x4120, 0x4130, 0x4140, 0x4150, 0x4160, 0x4170};
-    __m512i at = (__m512i)((ivec)((uvec)words >> (4 * k)) & 0x000f000f);
+    /* 0 to 15 twice, as five bits choose: the fifth is of the next number, and makes no difference */
+    static const bf16 table[32] = {
+        0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120,
+        0x4130, 0x4140, 0x4150, 0x4160, 0x4170, 0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0,
+        0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120, 0x4130, 0x4140, 0x4150, 0x4160, 0x4170};
+    __m512i at = (__m512i)((uvec)words >> (4 * k));
     return ((pair_cast){_mm512_permutexvar_epi16(at, _mm512_loadu_si512(table))}).pairs;
 }
 INLINE vec add_pairs(vec sum, pair_block w, const bf16 *x) {
@@ -113,6 +116,29 @@ typedef struct {
         EACH(i, r) EACH(t, n) EACH(u, SUMS) s[i].parts[t][u] = sums[i][t][u];            \
     }
 
+/* Scale of a row's group in every lane. */
+INLINE vec scale_of(const Product *p, long row, long g) {
+    long at = row * (p->cols / p->group) + g;
+#ifdef __AVX512BW__
+    if (p->scale_is_bf16)
+        return (vec)((ivec)_mm512_set1_epi16(((const int16_t *)p->scales)[at]) & (int)0xffff0000);
+#endif
+    return (vec){0} + read(p->scales, at, p->scale_is_bf16);
+}
+
+/* Sum over a row's groups of zero times the sum of a token's x. */
+INLINE float shift_of(const Product *p, long row, long token) {
+    long groups = p->cols / p->group, g = 0;
+    vec sums = {0};
+    for (; g + LANES <= groups; g += LANES)
+        sums += read_vec(p->zeros, row * groups + g, p->scale_is_bf16) *
+                load_f32(p->totals + token * groups + g);
+    float rest = 0;
+    for (; g < groups; g++)
+        rest += read(p->zeros, row * groups + g, p->scale_is_bf16) * p->totals[token * groups + g];
+    return sum_of(sums) + rest;
+}
+
 /* The same for int4, where w = q scale + zero, so y = sum of scale (q . x) + zero (sum of x) by group.
  * `w` is the first of the rows, number `row`; `x` is filled up with zeros to a whole run. */
 #define RUN 128
@@ -122,8 +148,7 @@ typedef struct {
                      long first, long from, long to, int n, int r, int parts, Sums *s) {          \
         long groups = p->cols / p->group;                                                         \
         vec sums[2][MOST];                                                                        \
-        float shift[2][MOST];                                                                     \
-        EACH(i, r) EACH(t, n) shift[i][t] = s[i].shift[t];                                        \
+        if (from == 0) EACH(i, r) EACH(t, n) s[i].shift[t] = shift_of(p, row + i, first + t);     \
         EACH(i, r) EACH(t, n) sums[i][t] = s[i].parts[t][0];                              \
         for (long c = from; c < to; c += RUN) {                                                   \
             ivec words[2];                                                                        \
@@ -142,14 +167,11 @@ typedef struct {
                         ADD(products[i][t], block[i], x + t * stride + c + k * BLOCK);            \
                 }                                                                                 \
                 EACH(i, r) {                                                                      \
-                    float scale = read(p->scales, (row + i) * groups + g, p->scale_is_bf16);      \
-                    float zero = read(p->zeros, (row + i) * groups + g, p->scale_is_bf16);        \
+                    vec scale = scale_of(p, row + i, g);                                          \
                     EACH(t, n) sums[i][t] += products[i][t] * scale;                              \
-                    EACH(t, n) shift[i][t] += zero * p->totals[(first + t) * groups + g]; \
                 }                                                                                 \
             }                                                                                     \
         }                                                                                         \
-        EACH(i, r) EACH(t, n) s[i].shift[t] = shift[i][t];                                        \
         EACH(i, r) EACH(t, n) s[i].parts[t][0] = sums[i][t];                              \
     }
 
