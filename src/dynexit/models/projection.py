@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynexit.models import kernels
 from dynexit.models.kernels import Matrix
+
+
+class Prepared:
+    """The matrix of one projection as the kernels take it, made once for as long as its weights
+    stay where they are. It does not go along when the projection is copied."""
+
+    def __init__(self) -> None:
+        self._matrix: Matrix | None = None
+
+    def get(self, weight: Tensor) -> Matrix | None:
+        kept = self._matrix
+        return kept if kept is not None and kept.address == weight.data_ptr() else None
+
+    def keep(self, matrix: Matrix) -> Matrix:
+        self._matrix = matrix
+        return matrix
+
+    def __deepcopy__(self, memo: object) -> Prepared:
+        return Prepared()
+
+    def __reduce__(self) -> tuple[type[Prepared], tuple[()]]:
+        return Prepared, ()
 
 
 class Multiplies(Protocol):
@@ -28,14 +51,29 @@ class Projection(nn.Linear):
     same from fewer bytes), so that how a matrix is stored and multiplied is decided in one place.
     """
 
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_features, out_features, bias, device, dtype)
+        self._prepared = Prepared()
+
     def forward(self, x: Tensor) -> Tensor:
-        return apply(x, self.weight, self.bias)
+        matrix = self.matrix(x)
+        if matrix is None:
+            return F.linear(x, self.weight, self.bias)
+        return kernels.multiply(x, matrix)[0]
 
     def matrix(self, x: Tensor) -> Matrix | None:
         """The matrix as our own kernels take it, None where they can't multiply ``x`` with it."""
-        if x.dtype == self.weight.dtype and kernels.usable(x, self.weight):
-            return Matrix(self.weight, self.bias)
-        return None
+        weight = self.weight
+        if x.dtype != weight.dtype or not kernels.usable(x, weight):
+            return None
+        return self._prepared.get(weight) or self._prepared.keep(Matrix(weight, self.bias))
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Outputs ``start`` to ``stop`` alone [..., stop - start]; no other row is read."""

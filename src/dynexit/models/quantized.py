@@ -16,6 +16,7 @@ from dynexit.errors import UserError
 from dynexit.models import kernels
 from dynexit.models.kernels import Matrix
 from dynexit.models.packing import unpack
+from dynexit.models.projection import Prepared
 from dynexit.models.quantization import RUN, QuantizationConfig, packed_runs
 
 STORED = ("qweight", "scales", "zeros")  # parameters that keep the type they were saved in
@@ -36,6 +37,7 @@ class QuantizedProjection(nn.Module):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.register_parameter("bias", _frozen(out_features) if bias else None)
+        self._prepared = Prepared()
 
     def forward(self, x: Tensor) -> Tensor:
         """All outputs [..., out]."""
@@ -47,12 +49,12 @@ class QuantizedProjection(nn.Module):
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Outputs ``start`` to ``stop`` alone [..., stop - start]; no other row is read."""
         bias = None if self.bias is None else self.bias[start:stop]
-        whole = self.matrix(x)
-        if whole is None:
+        if self.matrix(x) is None:
             return self._multiply(x, start, stop, bias)
-        scales = None if whole.scales is None else whole.scales[start:stop]
-        zeros = None if whole.zeros is None else whole.zeros[start:stop]
-        return kernels.multiply(x, Matrix(whole.weight[start:stop], bias, scales, zeros))[0]
+        stored = (getattr(self, name, None) for name in STORED)
+        weight, scales, zeros = (None if part is None else part[start:stop] for part in stored)
+        assert weight is not None
+        return kernels.multiply(x, Matrix(weight, bias, scales, zeros))[0]
 
     @abstractmethod
     def matrix(self, x: Tensor) -> Matrix | None:
@@ -95,9 +97,12 @@ class Int8Projection(QuantizedProjection):
         return (self.qweight[start:stop].to(wide) * scales).to(dtype)
 
     def matrix(self, x: Tensor) -> Matrix | None:
-        if self.scales.dtype == torch.float32 and kernels.usable(x, self.qweight):
-            return Matrix(self.qweight, self.bias, self.scales)
-        return None
+        weight = self.qweight
+        if not kernels.usable(x, weight) or self.scales.dtype != torch.float32:
+            return None
+        return self._prepared.get(weight) or self._prepared.keep(
+            Matrix(weight, self.bias, self.scales)
+        )
 
     def _multiply(self, x: Tensor, start: int, stop: int, bias: Tensor | None) -> Tensor:
         numbers, scales = self.qweight[start:stop], self.scales[start:stop]
@@ -148,9 +153,12 @@ class Int4Projection(QuantizedProjection):
         return grouped.mul_(scales).add_(zeros).view_as(numbers).to(dtype)
 
     def matrix(self, x: Tensor) -> Matrix | None:
-        if kernels.usable(x, self.qweight):
-            return Matrix(self.qweight, self.bias, self.scales, self.zeros)
-        return None
+        weight = self.qweight
+        if not kernels.usable(x, weight):
+            return None
+        return self._prepared.get(weight) or self._prepared.keep(
+            Matrix(weight, self.bias, self.scales, self.zeros)
+        )
 
 
 def quantized_like(projection: nn.Linear, config: QuantizationConfig) -> QuantizedProjection:

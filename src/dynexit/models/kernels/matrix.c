@@ -35,9 +35,9 @@ typedef struct {
 
 enum { WEIGHT_F32, WEIGHT_BF16, WEIGHT_I8, WEIGHT_I4 };
 
-/* Rows are dealt out a few at a time: where another program takes a core for a while, the other
- * threads do its share. */
-#define SHARES(p) ((p)->rows / ((p)->threads * 16 * TALL) + 1)
+/* Each thread takes half of its share of the rows at a time: where another program takes a core for a
+ * while, the other threads do what is left. Smaller pieces break the streams that memory is read in. */
+#define SHARES(p) ((p)->rows / ((p)->threads * 2 * TALL) + 1)
 #define ROUND_UP(x, to) (((x) + (to)-1) / (to) * (to))
 
 INLINE void finish(const Product *p, long token, long row, float value) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+import functools
 
 import torch
 from torch import Tensor
@@ -58,55 +58,61 @@ def available(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-@dataclass(frozen=True)
 class Matrix:
-    """``weight`` [out, in] in the type of the hidden states; or int8 [out, in] with one fp32 scale
-    a row; or uint8 [out, 64 * runs] as ``packing`` has it with ``scales`` and ``zeros``
-    [out, groups] in fp32 or bf16. ``bias`` [out] is in the type of the hidden states."""
+    """A matrix as the kernels take it.
 
-    weight: Tensor
-    bias: Tensor | None = None
-    scales: Tensor | None = None
-    zeros: Tensor | None = None
+    ``weight`` [out, in] in the type of the hidden states; or int8 [out, in] with one fp32 scale
+    a row; or uint8 [out, 64 * runs] as ``packing`` has it with ``scales`` and ``zeros``
+    [out, groups] in fp32 or bf16. ``bias`` [out] is in the type of the hidden states. The memory of
+    all of them is kept alive and read by address.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        scales: Tensor | None = None,
+        zeros: Tensor | None = None,
+    ) -> None:
+        self.rows = weight.shape[0]
+        self.address = weight.data_ptr()
+        parts = (weight, scales, zeros, bias)
+        self._held = tuple(None if part is None else part.detach() for part in parts)
+        addresses = (None if part is None else part.data_ptr() for part in parts)
+        self.call = _Product(
+            *addresses,
+            rows=self.rows,
+            group=0 if zeros is None else zeros.shape[1],  # of which multiply makes columns
+            kind=_WEIGHTS[weight.dtype],
+            scale_is_bf16=zeros is not None and zeros.dtype == torch.bfloat16,
+        )
 
 
 def multiply(x: Tensor, *matrices: Matrix) -> list[Tensor]:
     """``x`` [..., in] times each of the matrices, plus its bias: [..., out] each."""
     x = x.contiguous()
-    results = [x.new_empty((*x.shape[:-1], m.weight.shape[0])) for m in matrices]
-    tokens, stride = x.numel() // x.shape[-1], -(-x.shape[-1] // _RUN) * _RUN
+    shape, cols = x.shape[:-1], x.shape[-1]
+    tokens, stride = x.numel() // cols, -(-cols // _RUN) * _RUN
+    is_bf16, threads = x.dtype == torch.bfloat16, torch.get_num_threads()
     # for each matrix x in fp32 and the sums of its groups, of which there are fewer than columns
-    room = tokens * 2 * stride
-    scratch = torch.empty(len(matrices) * room, dtype=torch.float32)
-    at = scratch.data_ptr()
-    calls = (_Product * len(matrices))(
-        *(
-            _product(x, m, y, at + 4 * room * i, at + 4 * (room * i + tokens * stride))
-            for i, (m, y) in enumerate(zip(matrices, results, strict=True))
-        )
-    )
+    room = 4 * tokens * stride
+    scratch = torch.empty(len(matrices) * room // 2, dtype=torch.float32)
+    source, at = x.data_ptr(), scratch.data_ptr()
+    calls, results = _array(len(matrices))(), []
+    for i, matrix in enumerate(matrices):
+        y = x.new_empty((*shape, matrix.rows))
+        results.append(y)
+        calls[i] = matrix.call
+        call = calls[i]
+        call.x, call.y, call.wide, call.totals = source, y.data_ptr(), at, at + room
+        call.tokens, call.cols, call.is_bf16, call.threads = tokens, cols, is_bf16, threads
+        if call.group:
+            call.group = cols // call.group
+        at += 2 * room
     loaded().multiply(calls, len(matrices))
     return results
 
 
-def _product(x: Tensor, matrix: Matrix, y: Tensor, wide: int, totals: int) -> _Product:
-    weight, scales, zeros, bias = matrix.weight, matrix.scales, matrix.zeros, matrix.bias
-    cols = x.shape[-1]
-    return _Product(
-        weight.data_ptr(),
-        None if scales is None else scales.data_ptr(),
-        None if zeros is None else zeros.data_ptr(),
-        None if bias is None else bias.data_ptr(),
-        x.data_ptr(),
-        y.data_ptr(),
-        wide,
-        totals,
-        x.numel() // cols,
-        weight.shape[0],
-        cols,
-        0 if zeros is None else cols // zeros.shape[1],
-        _WEIGHTS[weight.dtype],
-        x.dtype == torch.bfloat16,
-        zeros is not None and zeros.dtype == torch.bfloat16,
-        torch.get_num_threads(),
-    )
+@functools.cache
+def _array(count: int) -> type[ctypes.Array[_Product]]:
+    return _Product * count
