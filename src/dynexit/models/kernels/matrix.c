@@ -35,9 +35,6 @@ typedef struct {
 
 enum { WEIGHT_F32, WEIGHT_BF16, WEIGHT_I8, WEIGHT_I4 };
 
-/* Each thread takes half of its share of the rows at a time: where another program takes a core for a
- * while, the other threads do what is left. Smaller pieces break the streams that memory is read in. */
-#define SHARES(p) ((p)->rows / ((p)->threads * 2 * TALL) + 1)
 #define ROUND_UP(x, to) (((x) + (to)-1) / (to) * (to))
 
 INLINE void finish(const Product *p, long token, long row, float value) {
@@ -203,7 +200,7 @@ INLINE float result(const Sums *s, int t) {
 #define FEW_TOKENS(CALL, ONE, SCALE, pair)                                                        \
     {                                                                                             \
         const long from = 0, to = p->cols, first = 0, width = (pair) ? 2 : 1;                     \
-        _Pragma("omp for schedule(dynamic, SHARES(p)) nowait")                                    \
+        _Pragma("omp for schedule(guided, 4) nowait")                                    \
         for (long block = 0; block < p->rows; block += TALL) {                                    \
             long last = p->rows - block < TALL ? p->rows : block + TALL, step;                    \
             for (long row = block; row < last; row += step) {                                     \
@@ -224,7 +221,7 @@ INLINE float result(const Sums *s, int t) {
 /* More tokens: CHUNK columns are done at a time, so that x stays in the nearest cache. CALL(n, r) is
  * for constant numbers of tokens and rows, so that each case is a loop of its own. */
 #define MANY_TOKENS(CALL, ONE, SCALE)                                                             \
-    _Pragma("omp for schedule(dynamic, SHARES(p)) nowait")                                        \
+    _Pragma("omp for schedule(guided, 4) nowait")                                        \
     for (long block = 0; block < p->rows; block += TALL) {                                        \
         long last = p->rows - block < TALL ? p->rows : block + TALL;                              \
         Sums sums[TALL * GROUPS];                                                                 \
@@ -256,7 +253,8 @@ INLINE float result(const Sums *s, int t) {
 #define WIDE (p->wide + first * stride)
 #define STRIDE ROUND_UP(p->cols, RUN)
 
-/* Each of these is called by all threads at once, which share the rows. */
+/* Each of these is called by all threads at once, which share the rows: first in long pieces, which
+ * memory is read in best, then in shorter ones, so that nobody waits long for the last. */
 static void rows_f32(const Product *p) {
     const float *w = p->weight;
 #define CALL(N, R) \
