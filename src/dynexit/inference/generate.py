@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from dynexit.errors import UserError
 from dynexit.exits.policy import ExitPolicy
-from dynexit.inference.decoder import Decoder, Step
+from dynexit.inference.answer import Answer
+from dynexit.inference.decoder import Decoder
 from dynexit.inference.generation import GeneratedToken, Generation
 from dynexit.inference.sampling import Sampler
 from dynexit.inference.settings import GenerationSettings
-from dynexit.inference.text import TextStream
 from dynexit.models import Model
 
 Prompt = str | Sequence[int]
@@ -80,45 +80,6 @@ def encode_prompt(model: Model, prompt: Prompt) -> list[int]:
     return ids
 
 
-class _Answer:
-    """One text in the making."""
-
-    def __init__(self, prompt: list[int], budget: int, model: Model, stop: tuple[str, ...]) -> None:
-        self.prompt = prompt
-        self.budget = budget
-        self.tokens: list[GeneratedToken] = []
-        self.finish = ""
-        self.seconds = 0.0
-        self._eos = model.eos_ids
-        self._text = TextStream(model.tokenizer, stop)
-
-    @property
-    def last(self) -> int:
-        return self.tokens[-1].id if self.tokens else self.prompt[-1]
-
-    def push(self, token: int, step: Step, row: int) -> GeneratedToken:
-        """Take the next token; ``finish`` says whether it was the last."""
-        text = "" if token in self._eos else self._text.push(token)
-        if token in self._eos:
-            self.finish = "eos"
-        elif self._text.stopped:
-            self.finish = "stop"
-        elif len(self.tokens) + 1 >= self.budget:
-            self.finish = "length"
-        if self.finish:
-            text += self._text.finish()
-        made = GeneratedToken(
-            token,
-            text,
-            step.exit_layers[row],
-            step.scores[row],
-            step.catch_up[row],
-            step.idle_readouts[row],
-        )
-        self.tokens.append(made)
-        return made
-
-
 class Run:
     """The decoding of a batch of prompts; rows that end are dropped from it."""
 
@@ -135,7 +96,7 @@ class Run:
         room = [settings.max_new_tokens if limit is None else limit - len(i) for i in ids]
         budgets = [min(settings.max_new_tokens, n) for n in room]
         self._answers = [
-            _Answer(i, n, model, settings.stop) for i, n in zip(ids, budgets, strict=True)
+            Answer(i, n, model, settings.stop) for i, n in zip(ids, budgets, strict=True)
         ]
         capacity = max(len(i) + n for i, n in zip(ids, budgets, strict=True))
         self._decoder = Decoder(backbone, len(ids), capacity, policy)
