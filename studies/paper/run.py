@@ -16,10 +16,10 @@ from typing import Annotated, Any
 import typer
 
 from dynexit.cli import Commands
-from dynexit.commands.loading import DTYPES
 from dynexit.commands.options import DataDir, names, whole_numbers
 from dynexit.commands.output import out
 from dynexit.errors import UserError
+from dynexit.models.device import DTYPES
 
 MISTRAL, MAMBA = "mistralai/Mistral-7B-v0.3", "mistralai/Mamba-Codestral-7B-v0.1"
 TASKS = ("truthfulqa", "coqa", "triviaqa")

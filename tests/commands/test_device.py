@@ -9,8 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from dynexit.cli import app
-from dynexit.commands.loading import find_device
 from dynexit.errors import UserError
+from dynexit.models.device import find_device
 
 GPUS = torch.cuda.device_count()
 PROMPT = "Question: What is the capital of France?\nAnswer:"

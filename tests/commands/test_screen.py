@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from dynexit.cli import app
-from dynexit.commands.certified import choose_certified
 from dynexit.commands.loading import load
 from dynexit.errors import UserError
+from dynexit.evaluation.certified import choose_certified
 from dynexit.exits.choice import Wish
 
 PROMPT = "Question: What is the capital of France?\nAnswer:"

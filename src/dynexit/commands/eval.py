@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynexit.commands.certified import choose_certified
 from dynexit.commands.loading import load
 from dynexit.commands.options import (
     DataDir,
@@ -28,6 +27,7 @@ from dynexit.commands.options import (
     whole_numbers,
 )
 from dynexit.commands.output import counting, note, out, print_json
+from dynexit.evaluation.certified import choose_certified
 from dynexit.exits.choice import REFERENCE, REFERENCE_JUDGE, Choice, Wish
 
 if TYPE_CHECKING:

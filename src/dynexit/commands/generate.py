@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynexit.commands.certified import choose_certified
 from dynexit.commands.loading import load
 from dynexit.commands.options import (
     SAMPLING_PANEL,
@@ -28,6 +27,7 @@ from dynexit.commands.options import (
 from dynexit.commands.output import out, print_json
 from dynexit.commands.prompt import read_prompt, unescaped
 from dynexit.errors import UserError
+from dynexit.evaluation.certified import choose_certified
 from dynexit.exits.choice import Choice, Wish
 
 if TYPE_CHECKING:
