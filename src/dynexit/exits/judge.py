@@ -31,6 +31,17 @@ class JudgeState:
         for name, tensor in self.tensors.items():
             self.tensors[name] = tensor[rows]
 
+    def put(self, row: int, one: JudgeState) -> None:
+        """Give a row the memory of a state of one row."""
+        for name, tensor in self.tensors.items():
+            tensor[row] = one.tensors[name][0]
+
+    def of(self, row: int) -> JudgeState:
+        """A copy of the memory of one row, as a state of one row."""
+        return JudgeState(
+            {name: tensor[row, None].clone() for name, tensor in self.tensors.items()}
+        )
+
 
 class Evidence:
     """One token of each row at exit number ``exit``.

@@ -53,9 +53,12 @@ class ExitPolicy:
     def layers(self) -> tuple[int, ...]:
         return self.judge.layers
 
-    def limits(self, exit: int, positions: Sequence[int]) -> list[float]:
-        """The scores at which tokens at these positions of their answers leave here."""
-        base, schedule = self.thresholds[exit], self.schedule
+    def limits(
+        self, exit: int, positions: Sequence[int], thresholds: tuple[float, ...] | None = None
+    ) -> list[float]:
+        """The scores at which tokens at these positions of their answers leave here, with other
+        thresholds than the policy's if given."""
+        base, schedule = (thresholds or self.thresholds)[exit], self.schedule
         if isinstance(schedule, Constant):
             return [base] * len(positions)
         return [schedule.threshold(base, position) for position in positions]

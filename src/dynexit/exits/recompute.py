@@ -74,6 +74,9 @@ class RecomputeSession:
         self._riding = [[*self._riding[row]] for row in rows]
         self._catch_up = [self._catch_up[row] for row in rows]
 
+    def clear(self, row: int) -> None:
+        self._waiting[row], self._riding[row], self._catch_up[row] = {}, [], 0
+
     def catch_up(self, row: int) -> int:
         count, self._catch_up[row] = self._catch_up[row], 0
         return count

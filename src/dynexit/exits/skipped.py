@@ -45,6 +45,10 @@ class SkippedStateSession(Protocol):
         """Only these rows go on, in this order."""
         ...
 
+    def clear(self, row: int) -> None:
+        """The row's text is over; another may begin in its place."""
+        ...
+
     def catch_up(self, row: int) -> int:
         """Layers run for earlier tokens of a row since last asked, in tokens times layers."""
         ...
@@ -88,6 +92,9 @@ class _Session:
         pass
 
     def keep(self, rows: Sequence[int]) -> None:
+        pass
+
+    def clear(self, row: int) -> None:
         pass
 
     def catch_up(self, row: int) -> int:

@@ -1,7 +1,8 @@
 """One step of decoding at a time, each row as deep as its judge wants.
 
 The decoder owns the cache, the judge's memory and the state policy of a batch of texts. Rows that
-left are not computed in deeper layers; rows that are finished are dropped with ``keep``.
+left are not computed in deeper layers; rows that are finished are dropped with ``keep``, or stay as
+free slots that ``clear`` makes ready for other texts.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Decoder:
         self._layers = segments(backbone, self.cache)
         self.lengths = [0] * rows
         self._answered = [0] * rows
+        self._thresholds: list[tuple[float, ...] | None] = [None] * rows
         if policy is not None:
             if policy.layers[-1] >= backbone.depth:
                 raise UserError(
@@ -74,17 +76,22 @@ class Decoder:
             self._judging = policy.judge.new_state(rows)
 
     @torch.inference_mode()
-    def prefill(self, prompts: Sequence[Sequence[int]], chunk: int = 512) -> None:
-        """Read tokens of every row at full depth, ``chunk`` columns at a time."""
+    def prefill(
+        self,
+        prompts: Sequence[Sequence[int]],
+        chunk: int = 512,
+        rows: Sequence[int] | None = None,
+    ) -> None:
+        """Read tokens of these rows (None: of all) at full depth, ``chunk`` columns at a time."""
+        which = range(self.cache.rows) if rows is None else rows
         for begin in range(0, max(map(len, prompts)), chunk):
             parts = {
                 row: list(prompt[begin : begin + chunk])
-                for row, prompt in enumerate(prompts)
+                for row, prompt in zip(which, prompts, strict=True)
                 if len(prompt) > begin
             }
-            rows = None if len(parts) == self.cache.rows else list(parts)
             lengths = [len(part) for part in parts.values()]
-            place = self.backbone.place([self.lengths[row] for row in parts], lengths, rows)
+            place = self._place(list(parts), lengths)
             self._read(self._padded(list(parts.values()), place.width), place)
             for row, part in parts.items():
                 self.lengths[row] += len(part)
@@ -103,28 +110,32 @@ class Decoder:
         self.backbone.run(hidden, self.cache, start, self.backbone.depth, place)
 
     @torch.inference_mode()
-    def step(self, ids: Sequence[int]) -> Step:
-        """Feed one token to each row and give back the logits of the next."""
-        rows = len(ids)
-        place = self.backbone.place(self.lengths, [1] * rows)
+    def step(self, ids: Sequence[int], rows: Sequence[int] | None = None) -> Step:
+        """Feed one token to each of these rows, ascending (None: all), and give back the logits of
+        the next; a ``Step`` goes by the order of ``ids``."""
+        which = list(range(self.cache.rows)) if rows is None else list(rows)
+        place, count = self._place(which), len(which)
         hidden = self.backbone.embed(torch.tensor(ids, device=self.backbone.device)[:, None])
         if self.policy is None:
             hidden = self._layers.run(hidden, self.cache, 0, self.backbone.depth, place)
             logits = self.backbone.readout(hidden[:, 0])
-            none = [0] * rows
-            step = Step(logits, [self.backbone.depth] * rows, [None] * rows, none, none)
+            none = [0] * count
+            step = Step(logits, [self.backbone.depth] * count, [None] * count, none, none)
         else:
-            step = self._step_with_exits(hidden, place, self.policy)
-        self.lengths = [n + 1 for n in self.lengths]
-        self._answered = [n + 1 for n in self._answered]
+            step = self._step_with_exits(hidden, which, place, self.policy)
+        for row in which:
+            self.lengths[row] += 1
+            self._answered[row] += 1
         return step
 
-    def _step_with_exits(self, hidden: Tensor, place: Placement, policy: ExitPolicy) -> Step:
+    def _step_with_exits(
+        self, hidden: Tensor, rows: list[int], place: Placement, policy: ExitPolicy
+    ) -> Step:
         outcome = _Outcome(place.batch, self.backbone.depth)
-        active, start = list(range(place.batch)), 0
+        active, start = list(range(place.batch)), 0  # numbers among ``rows``
         for exit, layer in enumerate(policy.layers):
             hidden = self._session.run(hidden, start, layer, place)
-            gone = self._check(exit, hidden, place, active, outcome)
+            gone = self._check(exit, hidden, rows, place, active, outcome)
             start = layer
             if not gone:
                 continue
@@ -132,35 +143,45 @@ class Decoder:
                 self._session.leave(hidden, layer, place)
                 active = []
                 break
-            self._session.leave(hidden[gone], layer, self._place([active[b] for b in gone]))
+            self._session.leave(hidden[gone], layer, self._place([rows[active[b]] for b in gone]))
             stay = sorted(set(range(len(active))) - set(gone))
             active = [active[b] for b in stay]
-            hidden, place = hidden[stay], self._place(active)
+            hidden, place = hidden[stay], self._place([rows[at] for at in active])
         if active:
             hidden = self._session.run(hidden, start, self.backbone.depth, place)
             outcome.read(active, self.backbone.readout(hidden[:, 0]), self.backbone.depth)
-        caught = [self._session.catch_up(row) for row in range(len(outcome.exits))]
+        caught = [self._session.catch_up(row) for row in rows]
         return Step(outcome.stacked(), outcome.exits, outcome.scores, caught, outcome.idle_readouts)
 
     def _check(
-        self, exit: int, hidden: Tensor, place: Placement, active: list[int], outcome: _Outcome
+        self,
+        exit: int,
+        hidden: Tensor,
+        rows: list[int],
+        place: Placement,
+        active: list[int],
+        outcome: _Outcome,
     ) -> list[int]:
         """Judge the active rows at an exit and read out those that leave, whose numbers among the
         active ones are given back."""
         policy = self._policy()
-        limits = policy.limits(exit, [self._answered[row] for row in active])
+        limits = [self._limit(exit, rows[at], policy) for at in active]
         evidence = Evidence(exit, hidden[:, 0], self._readout, min(limits))
         scores = policy.judge.score(exit, evidence, self._judging, place.rows).tolist()
         gone = [b for b, score in enumerate(scores) if score >= limits[b]]
         if gone:
             leaving = [active[b] for b in gone]
             outcome.read(leaving, evidence.logits(gone), policy.layers[exit])
-        for b, row in enumerate(active):
-            outcome.scores[row] = scores[b]
-            outcome.idle_readouts[row] += evidence.readouts[b]
+        for b, at in enumerate(active):
+            outcome.scores[at] = scores[b]
+            outcome.idle_readouts[at] += evidence.readouts[b]
         for b in gone:
             outcome.idle_readouts[active[b]] -= 1  # its own
         return gone
+
+    def _limit(self, exit: int, row: int, policy: ExitPolicy) -> float:
+        """The score at which the next token of a row leaves."""
+        return policy.limits(exit, [self._answered[row]], self._thresholds[row])[0]
 
     def _readout(self, exit: int, hidden: Tensor) -> Tensor:
         translators = self._policy().translators
@@ -172,16 +193,28 @@ class Decoder:
         assert self.policy is not None
         return self.policy
 
-    def _place(self, rows: list[int]) -> Placement:
-        lengths = [self.lengths[row] for row in rows]
+    def _place(self, rows: list[int], lengths: list[int] | None = None) -> Placement:
+        """Where the next tokens of these rows sit, one each if ``lengths`` does not say."""
+        starts = [self.lengths[row] for row in rows]
         whole = len(rows) == self.cache.rows
-        return self.backbone.place(lengths, [1] * len(rows), None if whole else rows)
+        return self.backbone.place(starts, lengths or [1] * len(rows), None if whole else rows)
+
+    @torch.inference_mode()
+    def clear(self, row: int, thresholds: tuple[float, ...] | None = None) -> None:
+        """Make a row ready for another text, with thresholds of its own (None: the policy's)."""
+        self.cache.clear(row, self.lengths[row])
+        self.lengths[row] = self._answered[row] = 0
+        self._thresholds[row] = thresholds
+        if self.policy is not None:
+            self._session.clear(row)
+            self._judging.put(row, self.policy.judge.new_state(1))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only, in this order."""
         self.cache.keep(rows)
         self.lengths = [self.lengths[row] for row in rows]
         self._answered = [self._answered[row] for row in rows]
+        self._thresholds = [self._thresholds[row] for row in rows]
         if self.policy is not None:
             self._session.keep(rows)
             self._judging.keep(torch.tensor(list(rows), device=self.backbone.device))

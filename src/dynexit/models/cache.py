@@ -71,6 +71,16 @@ class Cache:
         """Bytes held by all states."""
         return sum(t.nbytes for s in self.states if s is not None for t in s.tensors())
 
+    def clear(self, row: int, length: int) -> None:
+        """Make a row, whose text had ``length`` tokens, ready for another text."""
+        for state in self.states:
+            if isinstance(state, RecurrentState):
+                state.conv[row] = 0
+                state.ssm[row] = 0
+            elif state is not None:  # never seen again, but 0 times what is no number is none
+                state.k[row, :, :length] = 0
+                state.v[row, :, :length] = 0
+
     def keep(self, rows: Sequence[int]) -> None:
         """Drop every row not listed (finished sequences), in the order given."""
         index = torch.tensor(list(rows), dtype=torch.long)
