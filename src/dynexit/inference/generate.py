@@ -52,7 +52,7 @@ class Stream:
 
 def stream(
     model: Model,
-    prompt: str,
+    prompt: Prompt,
     settings: GenerationSettings | None = None,
     policy: ExitPolicy | None = None,
 ) -> Stream:

@@ -20,6 +20,10 @@ class Tokenizer(Protocol):
         """Token ids of a prompt, special tokens as the checkpoint puts them."""
         ...
 
+    def encode_rendered(self, text: str) -> list[int]:
+        """Token ids of a text that holds its special tokens already, as chat templates write it."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the ids, special tokens left out."""
         ...
@@ -36,6 +40,9 @@ class FastTokenizer:
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text).ids)
+
+    def encode_rendered(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -57,6 +64,9 @@ class TransformersTokenizer:
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text))
+
+    def encode_rendered(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
