@@ -17,12 +17,14 @@ from typer.core import TyperGroup
 
 from dynexit.commands.bench import bench
 from dynexit.commands.calibrate import calibrate
+from dynexit.commands.chat import chat
 from dynexit.commands.demo import demo
 from dynexit.commands.eval import evaluate
 from dynexit.commands.generate import generate
 from dynexit.commands.info import info
 from dynexit.commands.lm_eval import PASSED_ON, lm_eval
 from dynexit.commands.quantize import quantize
+from dynexit.commands.serve import serve
 from dynexit.commands.sweep import sweep
 from dynexit.commands.train_exits import train_exits
 from dynexit.errors import UserError
@@ -147,12 +149,14 @@ def dynexit(
 app.command("demo")(demo)
 app.command("info")(info)
 app.command("generate")(generate)
+app.command("chat")(chat)
 app.command("train-exits")(train_exits)
 app.command("eval")(evaluate)
 app.command("sweep")(sweep)
 app.command("calibrate")(calibrate)
 app.command("quantize")(quantize)
 app.command("bench")(bench)
+app.command("serve")(serve)
 app.command("lm-eval", context_settings=PASSED_ON)(lm_eval)
 
 

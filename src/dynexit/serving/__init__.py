@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server: one model, many texts at once, each as deep as its judge wants."""

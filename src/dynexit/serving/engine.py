@@ -1,0 +1,181 @@
+"""The one thread that owns the model: lets texts in, decodes them together, tells what is new."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from dynexit.models import Model
+from dynexit.serving.batch import Batch, Text
+from dynexit.serving.depths import Depths, Thresholds
+from dynexit.serving.limits import Limits
+from dynexit.serving.metrics import Metrics
+from dynexit.serving.order import Event, Failed, Made, Order, Ticket
+from dynexit.serving.problem import Problem, broken
+from dynexit.serving.shedding import Shedder
+
+REST = 1.0  # seconds without work after which a level of shedding is given back
+RETRY_AT_MOST = 60  # seconds
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Decodes orders until ``stop``. All methods are safe to call from any thread."""
+
+    def __init__(
+        self,
+        model: Model,
+        depths: Depths,
+        limits: Limits,
+        metrics: Metrics,
+        target: float | None = None,
+    ) -> None:
+        self._model = model
+        self._limits = limits
+        self._metrics = metrics
+        self._levels = depths.levels
+        self._shedder = None if target is None else Shedder(target, max(1, len(self._levels)))
+        self._batch = Batch(model, depths.policy, limits)
+        self._changed = threading.Condition()
+        self._waiting: deque[Text] = deque()
+        self._stopping = False
+        self._text_seconds = 1.0  # a moving mean of what a text takes in its row
+        self._thread = threading.Thread(target=self._work, name="dynexit-engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End at once; what is under way is given up."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def running(self) -> int:
+        return self._limits.max_batch - self._batch.free
+
+    @property
+    def queued(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, order: Order, deliver: Callable[[list[Event]], None]) -> Ticket:
+        """Take an order; ``deliver`` gets its events in the engine's thread.
+
+        Raises ``Problem``: 429 where the queue is full, 400 where the order is more than would ever
+        fit, 500 after a failure.
+        """
+        count = len(order.prompts)
+        most = self._limits.max_queue + self._limits.max_batch
+        if count > most:
+            raise Problem(400, f"{count} choices are more than this server's {most}", param="n")
+        ticket = Ticket(order, self._model.backbone.config.vocab, deliver)
+        texts = [Text(ticket, choice, self._model) for choice in range(count)]
+        with self._changed:
+            if self._stopping or not self.alive:
+                raise broken()
+            self._forget_cancelled()
+            room = self._limits.max_queue + self._batch.free - len(self._waiting)
+            if count > room:
+                raise self._full()
+            self._waiting.extend(texts)
+            self._changed.notify()
+        self._metrics.prompt_tokens.inc(sum(map(len, order.prompts)))
+        return ticket
+
+    def _full(self) -> Problem:
+        waves = 1 + len(self._waiting) / self._limits.max_batch
+        seconds = min(RETRY_AT_MOST, max(1, round(waves * self._text_seconds)))
+        return Problem(
+            429,
+            f"{len(self._waiting)} texts wait already, this server's --max-queue; try again later",
+            code="queue_full",
+            retry_after=seconds,
+        )
+
+    def _work(self) -> None:
+        while True:
+            try:
+                with self._changed:
+                    self._wait()
+                    if self._stopping:
+                        return
+                    self._admit()
+                self._turn()
+            except Exception:
+                log.exception("the engine failed; what was running is given up")
+                self._give_up()
+
+    def _wait(self) -> None:
+        """Return when there is something to do."""
+        self._forget_cancelled()
+        while not (self._waiting or self.running or self._stopping):
+            self._metrics.texts(0, 0)
+            if not self._changed.wait(REST) and self._shedder is not None:
+                self._metrics.shedding.set(self._shedder.rest())
+
+    def _forget_cancelled(self) -> None:
+        """Drop texts that nobody waits for from the queue."""
+        if any(text.ticket.cancelled for text in self._waiting):
+            self._waiting = deque(text for text in self._waiting if not text.ticket.cancelled)
+
+    def _admit(self) -> None:
+        while self._waiting and self._batch.free:
+            text = self._waiting.popleft()
+            thresholds = text.ticket.order.thresholds
+            self._batch.admit(text, self._at_level() if thresholds is None else thresholds)
+
+    def _at_level(self) -> Thresholds | None:
+        level = 0 if self._shedder is None else self._shedder.level
+        return self._levels[level] if level else None
+
+    def _turn(self) -> None:
+        """One round: prompts go on by a piece, texts by a token."""
+        self._batch.drop([text for text in self._batch.texts if text.ticket.cancelled])
+        self._batch.read()
+        made = self._batch.step()
+        self._tell(made)
+        self._count(made)
+
+    def _tell(self, made: list[tuple[Text, Event]]) -> None:
+        """Deliver what is new, ticket by ticket."""
+        news: dict[int, tuple[Ticket, list[Event]]] = {}
+        for text, event in made:
+            news.setdefault(id(text.ticket), (text.ticket, []))[1].append(event)
+        for ticket, events in news.values():
+            if any(isinstance(event, Failed) for event in events):
+                ticket.cancel()  # its other choices end as well
+            try:
+                ticket.deliver(events)
+            except RuntimeError:  # the loop that waited for it is gone
+                ticket.cancel()
+
+    def _count(self, made: list[tuple[Text, Event]]) -> None:
+        now = time.perf_counter()
+        for text, event in made:
+            if not isinstance(event, Made):
+                continue
+            first = len(text.answer.tokens) == 1
+            self._metrics.token(event.token, text.waited, first=first)
+            if self._shedder is not None and not first:
+                self._metrics.shedding.set(self._shedder.observe(text.waited))
+            if event.finish:
+                self._text_seconds += 0.1 * (now - text.admitted - self._text_seconds)
+        self._metrics.texts(self.running, len(self._waiting))
+
+    def _give_up(self) -> None:
+        """After a failure every text under way fails, and all rows are free for others."""
+        texts = list(self._batch.texts)
+        self._batch.drop(texts)
+        self._tell([(text, Failed(None)) for text in texts])
