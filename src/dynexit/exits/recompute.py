@@ -51,6 +51,8 @@ class RecomputeSession:
         # per row: tokens that joined the current one in this step, at its depth
         self._riding: list[list[Tensor]] = [[] for _ in range(cache.rows)]
         self._catch_up = [0] * cache.rows
+        # per row: tokens [n, hidden] that reached the last layer when they last did
+        self._arrived: list[Tensor | None] = [None] * cache.rows
 
     def run(self, hidden: Tensor, start: int, stop: int, place: Placement) -> Tensor:
         rows = _rows(place)
@@ -73,13 +75,21 @@ class RecomputeSession:
         self._waiting = [{at: [*t] for at, t in self._waiting[row].items()} for row in rows]
         self._riding = [[*self._riding[row]] for row in rows]
         self._catch_up = [self._catch_up[row] for row in rows]
+        self._arrived = [self._arrived[row] for row in rows]
 
     def clear(self, row: int) -> None:
         self._waiting[row], self._riding[row], self._catch_up[row] = {}, [], 0
+        self._arrived[row] = None
 
     def catch_up(self, row: int) -> int:
         count, self._catch_up[row] = self._catch_up[row], 0
         return count
+
+    def arrived(self, row: int) -> Tensor | None:
+        """States at the last layer [n, hidden] of earlier tokens that reached it since last asked,
+        in order of position."""
+        tokens, self._arrived[row] = self._arrived[row], None
+        return tokens
 
     def waiting(self, row: int) -> int:
         """Tokens of a row that have not reached the last layer."""
@@ -96,6 +106,7 @@ class RecomputeSession:
             hidden = self.backbone.run(hidden[None], self.cache, start, stop, place)[0]
             self._catch_up[row] += len(hidden) * (stop - start)
             riding = [hidden]
+        self._arrived[row] = torch.cat(riding) if riding else None
 
     def _run_together(
         self, hidden: Tensor, start: int, stop: int, place: Placement, rows: Sequence[int]
@@ -110,8 +121,10 @@ class RecomputeSession:
         for b, row in enumerate(rows):
             riders = lengths[b] - 1
             self._catch_up[row] += riders * (stop - start)
-            reached_end = stop == self.backbone.depth
-            self._riding[row] = [] if reached_end or not riders else [out[b, :riders]]
+            along = out[b, :riders]
+            if stop == self.backbone.depth:
+                self._arrived[row] = along if riders else None
+            self._riding[row] = [] if stop == self.backbone.depth or not riders else [along]
         return out[torch.arange(len(rows), device=out.device), together.ends - 1].unsqueeze(1)
 
 

@@ -7,7 +7,7 @@ free slots that ``clear`` makes ready for other texts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from dynexit.exits.judge import Evidence
 from dynexit.exits.policy import ExitPolicy
 from dynexit.inference.cuda_graphs import segments
 from dynexit.models.backbone import Backbone
+from dynexit.models.layers import Layers
 from dynexit.models.placement import Placement
 
 
@@ -61,7 +62,7 @@ class Decoder:
         self.backbone = backbone
         self.policy = policy
         self.cache = backbone.new_cache(rows, capacity)
-        self._layers = segments(backbone, self.cache)
+        self._layers = self._runner()
         self.lengths = [0] * rows
         self._answered = [0] * rows
         self._thresholds: list[tuple[float, ...] | None] = [None] * rows
@@ -74,6 +75,10 @@ class Decoder:
             policy.state.check(backbone.config)
             self._session = policy.state.session(self._layers, self.cache)
             self._judging = policy.judge.new_state(rows)
+
+    def _runner(self) -> Layers:
+        """What runs the layers for the tokens of an answer."""
+        return segments(self.backbone, self.cache)
 
     @torch.inference_mode()
     def prefill(
@@ -110,9 +115,15 @@ class Decoder:
         self.backbone.run(hidden, self.cache, start, self.backbone.depth, place)
 
     @torch.inference_mode()
-    def step(self, ids: Sequence[int], rows: Sequence[int] | None = None) -> Step:
+    def step(
+        self,
+        ids: Sequence[int],
+        rows: Sequence[int] | None = None,
+        deep: Collection[int] = (),
+    ) -> Step:
         """Feed one token to each of these rows, ascending (None: all), and give back the logits of
-        the next; a ``Step`` goes by the order of ``ids``."""
+        the next; a ``Step`` goes by the order of ``ids``. The tokens of the rows in ``deep`` run to
+        the last layer unjudged."""
         which = list(range(self.cache.rows)) if rows is None else list(rows)
         place, count = self._place(which), len(which)
         hidden = self.backbone.embed(torch.tensor(ids, device=self.backbone.device)[:, None])
@@ -122,21 +133,29 @@ class Decoder:
             none = [0] * count
             step = Step(logits, [self.backbone.depth] * count, [None] * count, none, none)
         else:
-            step = self._step_with_exits(hidden, which, place, self.policy)
+            step = self._step_with_exits(hidden, which, place, self.policy, deep)
         for row in which:
             self.lengths[row] += 1
             self._answered[row] += 1
         return step
 
     def _step_with_exits(
-        self, hidden: Tensor, rows: list[int], place: Placement, policy: ExitPolicy
+        self,
+        hidden: Tensor,
+        rows: list[int],
+        place: Placement,
+        policy: ExitPolicy,
+        deep: Collection[int],
     ) -> Step:
         outcome = _Outcome(place.batch, self.backbone.depth)
         active, start = list(range(place.batch)), 0  # numbers among ``rows``
         for exit, layer in enumerate(policy.layers):
             hidden = self._session.run(hidden, start, layer, place)
-            gone = self._check(exit, hidden, rows, place, active, outcome)
             start = layer
+            judged = [b for b, at in enumerate(active) if rows[at] not in deep]
+            if not judged:
+                continue
+            gone = self._check(exit, hidden, rows, active, judged, outcome)
             if not gone:
                 continue
             if len(gone) == len(active):
@@ -149,35 +168,42 @@ class Decoder:
             hidden, place = hidden[stay], self._place([rows[at] for at in active])
         if active:
             hidden = self._session.run(hidden, start, self.backbone.depth, place)
-            outcome.read(active, self.backbone.readout(hidden[:, 0]), self.backbone.depth)
+            logits = self._read_last(hidden[:, 0], [rows[at] for at in active])
+            outcome.read(active, logits, self.backbone.depth)
         caught = [self._session.catch_up(row) for row in rows]
         return Step(outcome.stacked(), outcome.exits, outcome.scores, caught, outcome.idle_readouts)
+
+    def _read_last(self, hidden: Tensor, rows: list[int]) -> Tensor:
+        """Logits [B, vocab] of the tokens of these rows that reached the last layer [B, hidden]."""
+        return self.backbone.readout(hidden)
 
     def _check(
         self,
         exit: int,
         hidden: Tensor,
         rows: list[int],
-        place: Placement,
         active: list[int],
+        judged: list[int],
         outcome: _Outcome,
     ) -> list[int]:
-        """Judge the active rows at an exit and read out those that leave, whose numbers among the
-        active ones are given back."""
+        """Judge at an exit those of the active rows with the numbers ``judged`` and read out those
+        that leave, whose numbers are given back."""
         policy = self._policy()
-        limits = [self._limit(exit, rows[at], policy) for at in active]
-        evidence = Evidence(exit, hidden[:, 0], self._readout, min(limits))
+        limits = [self._limit(exit, rows[active[b]], policy) for b in judged]
+        states = hidden[:, 0] if len(judged) == len(active) else hidden[judged, 0]
+        evidence = Evidence(exit, states, self._readout, min(limits))
+        place = self._place([rows[active[b]] for b in judged])
         scores = policy.judge.score(exit, evidence, self._judging, place.rows).tolist()
-        gone = [b for b, score in enumerate(scores) if score >= limits[b]]
-        if gone:
-            leaving = [active[b] for b in gone]
-            outcome.read(leaving, evidence.logits(gone), policy.layers[exit])
-        for b, at in enumerate(active):
-            outcome.scores[at] = scores[b]
-            outcome.idle_readouts[at] += evidence.readouts[b]
-        for b in gone:
-            outcome.idle_readouts[active[b]] -= 1  # its own
-        return gone
+        leave = [i for i, score in enumerate(scores) if score >= limits[i]]
+        if leave:
+            leaving = [active[judged[i]] for i in leave]
+            outcome.read(leaving, evidence.logits(leave), policy.layers[exit])
+        for i, b in enumerate(judged):
+            outcome.scores[active[b]] = scores[i]
+            outcome.idle_readouts[active[b]] += evidence.readouts[i]
+        for i in leave:
+            outcome.idle_readouts[active[judged[i]]] -= 1  # its own
+        return [judged[i] for i in leave]
 
     def _limit(self, exit: int, row: int, policy: ExitPolicy) -> float:
         """The score at which the next token of a row leaves."""

@@ -10,13 +10,16 @@ from torch import Tensor, nn
 
 from dynexit.models.attention import Attention
 from dynexit.models.block import Block
-from dynexit.models.cache import Cache
+from dynexit.models.cache import Cache, RecurrentState
 from dynexit.models.config import BackboneConfig
+from dynexit.models.mamba import Mamba
+from dynexit.models.mamba2 import Mamba2
 from dynexit.models.norm import RmsNorm
 from dynexit.models.padding import Padding
 from dynexit.models.placement import Placement
 from dynexit.models.projection import Projection, apply
 from dynexit.models.rope import RopeTable
+from dynexit.models.trail import Trail
 
 STATE_BUDGET = 2 << 30  # bytes
 
@@ -56,6 +59,17 @@ class Backbone(nn.Module):
         """An empty cache for ``rows`` sequences of at most ``capacity`` tokens."""
         states = [b.new_state(rows, capacity, self.dtype, self.device) for b in self.blocks()]
         return Cache(states, rows, capacity)
+
+    def leave_trails(self, cache: Cache, tokens: int) -> int:
+        """Let the recurrent states of ``cache`` go back over at most ``tokens`` tokens (see
+        ``replay``); gives the bytes that this takes."""
+        held = 0
+        for block, state in zip(self.blocks(), cache.states, strict=True):
+            if isinstance(state, RecurrentState):
+                assert isinstance(block.mixer, (Mamba, Mamba2))
+                state.trail = Trail(state, tokens, block.mixer.trail_width)
+                held += state.trail.nbytes()
+        return held
 
     def rows_within(self, capacity: int, budget: int = STATE_BUDGET) -> int:
         """How many sequences of ``capacity`` tokens have states of at most ``budget`` bytes; at
@@ -109,6 +123,20 @@ class Backbone(nn.Module):
         """Update only the states of those layers, as if each had ``hidden`` for its input."""
         for index in range(start, stop):
             self.layers[index].advance(hidden, cache.states[index], place)  # type: ignore[operator]
+
+    def replay(self, row: int, length: int, cache: Cache) -> None:
+        """Take a row of ``cache`` back to ``length`` tokens: recurrent states by their trails, which
+        end. Keys and values beyond that length need nothing, as no later token sees them before
+        they are written anew."""
+        rows = None if cache.rows == 1 else [row]
+        place: Placement | None = None
+        for block, state in zip(self.blocks(), cache.states, strict=True):
+            if isinstance(state, RecurrentState) and state.trail is not None:
+                inputs = state.trail.back(row, length, state)
+                if place is None:
+                    count = inputs.shape[1]
+                    place = self.place([length - count], [count], rows)
+                block.replay(inputs, state, place)
 
     def readout(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., hidden] of any layer -> logits [..., vocab]: norm and head."""

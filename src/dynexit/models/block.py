@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dynexit.models.attention import Attention
-from dynexit.models.cache import LayerState
+from dynexit.models.cache import LayerState, RecurrentState
 from dynexit.models.config import AttentionConfig, BackboneConfig, Mamba2Config, MixerConfig
 from dynexit.models.mamba import Mamba
 from dynexit.models.mamba2 import Mamba2
@@ -54,6 +54,11 @@ class Block(nn.Module):
         """Update the layer's state for these tokens and compute nothing else."""
         if self.mixer is not None and self.mixer_norm is not None:
             self.mixer.advance(self.mixer_norm(hidden), state, place)  # type: ignore[arg-type]
+
+    def replay(self, inputs: Tensor, state: RecurrentState, place: Placement) -> None:
+        """Update a recurrent state by what its trail remembers of these tokens."""
+        assert isinstance(self.mixer, (Mamba, Mamba2))
+        self.mixer.replay(inputs, state, place)
 
     def _add(self, hidden: Tensor, update: Tensor) -> Tensor:
         return hidden + (update if self.scale == 1.0 else update * self.scale)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dynexit.models.trail import Trail
+
 
 @dataclass
 class AttentionState:
@@ -29,15 +31,19 @@ class AttentionState:
 
 @dataclass
 class RecurrentState:
-    """Convolution inputs [rows, kernel - 1, channels] and SSM state [rows, ...] in fp32."""
+    """Convolution inputs [rows, kernel - 1, channels] and SSM state [rows, ...] in fp32. With a
+    ``trail`` the mixer also writes there what is needed to go back (see ``models.trail``)."""
 
     conv: Tensor
     ssm: Tensor
+    trail: Trail | None = None
 
     def tensors(self) -> tuple[Tensor, ...]:
         return (self.conv, self.ssm)
 
     def keep(self, rows: Tensor) -> None:
+        if self.trail is not None:
+            raise ValueError("a state with a way back keeps all its rows")
         self.conv, self.ssm = self.conv[rows], self.ssm[rows]
 
     def of_rows(self, rows: Tensor | None) -> Tensor:

@@ -52,6 +52,8 @@ class Mamba(nn.Module):
     def forward(self, x: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
         """``x`` [B, T, hidden] -> [B, T, hidden]; goes on from ``state`` and updates it."""
         mixed, gate = self.in_proj(x).chunk(2, dim=-1)
+        if state is not None and state.trail is not None:
+            state.trail.write(mixed, place)
         if state is not None and self._has_kernel(x, place):
             y = self._step(mixed, gate, state, place)
             return self.out_proj(y)  # type: ignore[no-any-return]
@@ -62,11 +64,22 @@ class Mamba(nn.Module):
 
     def advance(self, x: Tensor, state: RecurrentState, place: Placement) -> None:
         """Only the state: no gate, no output projection."""
-        mixed = self.in_proj.rows(x, 0, self.config.inner)
-        if self._has_kernel(x, place):
-            self._step(mixed, None, state, place)
+        inputs = self.in_proj.rows(x, 0, self.config.inner)
+        if state.trail is not None:
+            state.trail.write(inputs, place)
+        self.replay(inputs, state, place)
+
+    @property
+    def trail_width(self) -> int:
+        """Channels of ``replay``'s inputs."""
+        return self.config.inner
+
+    def replay(self, inputs: Tensor, state: RecurrentState, place: Placement) -> None:
+        """Update the state by inputs [B, T, inner] of the convolution."""
+        if self._has_kernel(inputs, place):
+            self._step(inputs, None, state, place)
             return
-        inner = self._convolve(mixed, state, place)
+        inner = self._convolve(inputs, state, place)
         dt, b, _ = self._select(inner, place)
         source, a, ssm = inner.to(dt.dtype), self._rate(), state.of_rows(place.rows)
         if place.width == 1:

@@ -44,7 +44,10 @@ class Mamba2(nn.Module):
     def forward(self, x: Tensor, state: RecurrentState | None, place: Placement) -> Tensor:
         """``x`` [B, T, hidden] -> [B, T, out]; goes on from ``state`` and updates it."""
         c = self.config
-        gate, mixed, dt = torch.split(self.in_proj(x), [c.inner, c.conv_dim, c.heads], dim=-1)
+        projected = self.in_proj(x)
+        if state is not None and state.trail is not None:
+            state.trail.write(projected[..., c.inner :], place)
+        gate, mixed, dt = torch.split(projected, [c.inner, c.conv_dim, c.heads], dim=-1)
         if state is not None and self._has_kernel(x, place):
             y, n = self._step(mixed, dt, state, place, output=True), self.norm
             normed = kernels.gated_norm(y, gate, n.weight, n.groups, n.eps)
@@ -54,10 +57,20 @@ class Mamba2(nn.Module):
 
     def advance(self, x: Tensor, state: RecurrentState, place: Placement) -> None:
         """Only the state: no gate, no output, no output projection."""
-        c = self.config
-        projected = self.in_proj.rows(x, c.inner, self.in_proj.out_features)
-        mixed, dt = torch.split(projected, [c.conv_dim, c.heads], dim=-1)
-        if self._has_kernel(x, place):
+        inputs = self.in_proj.rows(x, self.config.inner, self.in_proj.out_features)
+        if state.trail is not None:
+            state.trail.write(inputs, place)
+        self.replay(inputs, state, place)
+
+    @property
+    def trail_width(self) -> int:
+        """Channels of ``replay``'s inputs."""
+        return self.config.conv_dim + self.config.heads
+
+    def replay(self, inputs: Tensor, state: RecurrentState, place: Placement) -> None:
+        """Update the state by inputs [B, T, conv_dim + heads] of convolution and time step."""
+        mixed, dt = torch.split(inputs, [self.config.conv_dim, self.config.heads], dim=-1)
+        if self._has_kernel(inputs, place):
             self._step(mixed, dt, state, place, output=False)
             return
         inner, b, _ = self._convolve(mixed, state, place)
