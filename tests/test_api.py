@@ -69,6 +69,7 @@ def test_what_a_call_says_takes_the_place_of_what_contradicts_it() -> None:
     risky = dynexit.load(MISTRAL, risk=0.05)
     assert risky.choice(threshold=0.7).threshold == 0.7
     assert risky.choice(judge="linear", threshold=0.7).judge == "linear"
+    assert risky.choice(judge="none").policy is None
     fixed = dynexit.load(MISTRAL, exit_layer=6)
     assert fixed.choice(judge="mamba").judge == "mamba"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from dynexit.errors import UserError
-from dynexit.exits.choice import Choice, Wish
+from dynexit.exits.choice import NONE, Choice, Wish
 from dynexit.inference.generation import GeneratedToken, Generation
 from dynexit.inference.settings import GenerationSettings
 
@@ -87,9 +87,9 @@ class Completion(Generation):
         return self.text
 
     def __repr__(self) -> str:
-        from dynexit.reporting.notebook import told
+        from dynexit.reporting.depth import depth_summary
 
-        return f"<Completion {self.text!r}: {told(self)}>"
+        return f"<Completion {self.text!r}: {depth_summary(self)}>"
 
     def _repr_html_(self) -> str:
         from dynexit.reporting.notebook import generation_html
@@ -124,6 +124,11 @@ class EarlyExitModel:
     def layers(self) -> int:
         """Of the backbone."""
         return self.model.backbone.depth
+
+    @property
+    def settings(self) -> GenerationSettings:
+        """How a call chooses tokens and ends answers unless it says otherwise."""
+        return _settings(self._defaults)
 
     def generate(self, prompt: Prompt, **options: Unpack[Options]) -> Completion:
         """The answer to one prompt, a text or its token ids."""
@@ -186,6 +191,8 @@ class EarlyExitModel:
         if unknown := sorted(set(options) - set(_KNOWN)):
             raise UserError(f"{unknown[0]} is no option; there are {', '.join(_KNOWN)}")
         dropped = {other for name in options for other in _INSTEAD_OF.get(name, ())}
+        if options.get("judge") == NONE:
+            dropped |= set(ExitOptions.__annotations__)
         kept = {name: value for name, value in self._defaults.items() if name not in dropped}
         return cast(Options, {**kept, **options})
 

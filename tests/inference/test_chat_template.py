@@ -15,6 +15,7 @@ from dynexit.errors import UserError
 from dynexit.files import read_json, write_json
 from dynexit.inference.chat_template import load_chat_template, questions_template
 from dynexit.models import Model, load_model
+from dynexit.reference.corpus.item import STORIES, TRIVIA, Item, Turn, prompt
 
 CHATML = """{% for message in messages %}
 {{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}
@@ -123,11 +124,22 @@ def test_named_templates_and_files(checkpoint: Path) -> None:
 
 
 def test_questions_and_answers() -> None:
-    template = questions_template()
-    assert template.render([SYSTEM, *TALK]) == (
-        "Be brief & 'kind'.\n"
+    assert questions_template().render(TALK) == (
         'Question: Who was Ada? <b>"é"</b>\nAnswer: A mathematician.\nQuestion: When?\nAnswer:'
     )
+
+
+def test_questions_are_those_of_the_reference_corpus() -> None:
+    turns = (Turn("Where is Tom?", "In the garden"), Turn("And Ann?", "At home"))
+    talk = [
+        {"role": "user", "content": turns[0].question},
+        {"role": "assistant", "content": turns[0].answer},
+        {"role": "user", "content": turns[1].question},
+    ]
+    story = {"role": "system", "content": "Story: Tom went out. Ann did not."}
+    item = Item(STORIES, "", "Tom went out. Ann did not.", turns, 1)
+    assert questions_template().render([story, *talk]) == prompt(item, 1)
+    assert questions_template().render(talk) == prompt(Item(TRIVIA, "", "", turns, 1), 1)
 
 
 def test_questions_get_the_tokens_that_prompts_get(checkpoint: Path) -> None:

@@ -156,8 +156,7 @@ def _show(
     from rich.text import Text
 
     from dynexit.inference.generate import stream
-    from dynexit.reporting.depth import depth_legend, depth_token
-    from dynexit.reporting.tables import percent
+    from dynexit.reporting.depth import depth_legend, depth_summary, depth_token
 
     console, depth = out(), model.backbone.depth
     plain = not console.is_terminal or console.no_color
@@ -172,8 +171,4 @@ def _show(
     result = answer.result
     if show_depth:
         console.print(depth_legend([t.exit_layer for t in result.tokens], depth))
-    Console(stderr=True, highlight=False).print(
-        f"{len(result.tokens)} tokens, mean exit layer {result.mean_exit_layer:.1f} of {depth}, "
-        f"layer saving {percent(result.layer_saving)}, {result.tokens_per_second:.0f} tokens/s",
-        style="dim",
-    )
+    Console(stderr=True, highlight=False).print(depth_summary(result), style="dim")

@@ -30,14 +30,16 @@ Message = Mapping[str, Any]  # with "role" and "content"
 TEMPLATE_FILE = "chat_template.jinja"
 QUESTIONS = "questions"
 _QUESTIONS_SOURCE = """
+{%- set about_text = messages[0].role == "system" %}
+{%- set asked, answered = ("Q:", "A:") if about_text else ("Question:", "Answer:") %}
 {%- for message in messages %}
-{%- set text = message.content | trim %}
-{%- if message.role == "user" %}{{ "Question: " + text + "\n" }}
-{%- elif message.role == "assistant" %}{{ "Answer: " + text + "\n" }}
-{%- else %}{{ text + "\n" }}
+{%- set said = message.content | trim %}
+{%- if message.role == "user" %}{{ asked + " " + said + "\n" }}
+{%- elif message.role == "assistant" %}{{ answered + " " + said + "\n" }}
+{%- else %}{{ said + "\n" }}
 {%- endif %}
 {%- endfor %}
-{{- "Answer:" if add_generation_prompt }}"""
+{{- answered if add_generation_prompt }}"""
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,11 @@ class ChatTemplate:
 
 
 def questions_template() -> ChatTemplate:
-    """ "Question: ...", "Answer: ..." by turns after the system's text: for models without a
-    template of their own, and what the reference pair was trained on."""
-    return ChatTemplate(_QUESTIONS_SOURCE, QUESTIONS, plain=True, stop=("\nQuestion:", "\nAnswer:"))
+    """Questions and answers by turns, for models without a template of their own: "Question:" and
+    "Answer:", or "Q:" and "A:" about a text that the system's message holds. The reference pair was
+    trained on both ("Story: ..." is such a text)."""
+    stop = ("\nQuestion:", "\nAnswer:", "\nQ:", "\nA:")
+    return ChatTemplate(_QUESTIONS_SOURCE, QUESTIONS, plain=True, stop=stop)
 
 
 def load_chat_template(model: Model, wanted: str | None = None) -> ChatTemplate:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
+from dynexit.inference.generation import Generation
+
 # From early to deep. All have a relative luminance of 0.18, halfway for the eye: their contrast
 # with white and with black is 4.6, which WCAG asks of text.
 SCALE = (
@@ -49,3 +51,14 @@ def depth_legend(exit_layers: Iterable[int], layers: int) -> Text:
         legend.append_text(Text(f"■ {name}  ", style=depth_colour(layer, layers)))
     legend.rstrip()
     return legend
+
+
+def depth_summary(generation: Generation) -> str:
+    """The numbers of an answer on one line."""
+    count = len(generation.tokens)
+    return (
+        f"{count} token{'' if count == 1 else 's'}, "
+        f"mean exit layer {generation.mean_exit_layer:.1f} of {generation.layers}, "
+        f"layer saving {generation.layer_saving:.1%}, "
+        f"{generation.tokens_per_second:.0f} tokens/s"
+    )

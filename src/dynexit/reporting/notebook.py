@@ -5,8 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from dynexit.inference.generation import GeneratedToken, Generation
-from dynexit.reporting.depth import depth_colour
-from dynexit.reporting.tables import percent
+from dynexit.reporting.depth import depth_colour, depth_summary
 
 _BOX = "font-family: ui-monospace, monospace; white-space: pre-wrap; line-height: 1.6"
 _NOTE = "font-size: smaller; opacity: 0.75; margin-top: 0.5em"
@@ -23,18 +22,7 @@ def generation_html(generation: Generation) -> str:
     legend = " ".join(_sample(layer, layers) for layer in exits)
     return (
         f'<div style="{_BOX}">{tokens}</div>'
-        f'<div style="{_NOTE}">exit layer {legend}<br>{escape(told(generation))}</div>'
-    )
-
-
-def told(generation: Generation) -> str:
-    """The numbers of an answer on one line."""
-    count = len(generation.tokens)
-    return (
-        f"{count} token{'' if count == 1 else 's'}, "
-        f"mean exit layer {generation.mean_exit_layer:.1f} of {generation.layers}, "
-        f"layer saving {percent(generation.layer_saving)}, "
-        f"{generation.tokens_per_second:.0f} tokens/s"
+        f'<div style="{_NOTE}">exit layer {legend}<br>{escape(depth_summary(generation))}</div>'
     )
 
 
