@@ -20,7 +20,7 @@ import torch
 from dynexit.files import atomic_path
 
 SWITCH = "DYNEXIT_KERNELS"  # "off" leaves everything to PyTorch
-_SOURCES = ("vectors.h", "matrix.c", "norm.c", "recurrent.c", "attention.c")
+_SOURCES = ("vectors.h", "matrix.h", "team.h", "matrix.c", "norm.c", "recurrent.c", "attention.c")
 _FLAGS = (
     "-O3",
     "-march=native",
@@ -30,6 +30,7 @@ _FLAGS = (
     "-fno-math-errno",
     "-fno-trapping-math",
     "-Wno-psabi",
+    "-Werror=implicit-function-declaration",
 )
 _WIDE = "-mprefer-vector-width=512"  # x86 alone knows it
 

@@ -7,6 +7,9 @@
  *
  * Weights come in blocks of 32 columns. Where the processor multiplies pairs of bf16 and x is bf16, a
  * block is one register of them; otherwise it is two of fp32, and x is made fp32 first. */
+#include "matrix.h"
+
+#include "team.h"
 #include "vectors.h"
 
 #define SUMS 4
@@ -20,41 +23,70 @@
 #define LONG 4096  /* for few, that the nearest cache holds beside the weights */
 #define GROUPS (AT_ONCE / MOST)
 #define UNROLL _Pragma("GCC unroll 8")
-
-typedef struct {
-    const void *weight, *scales, *zeros, *bias, *x;
-    void *y;
-    float *wide;   /* scratch of tokens * (cols rounded up to 128): x in fp32 */
-    float *totals; /* scratch of tokens * groups, for int4: sums of x by group */
-    long tokens, rows, cols, group;
-    int kind;          /* of the weights: one of the four below */
-    int is_bf16;       /* x, y and bias: bf16, otherwise fp32 */
-    int scale_is_bf16; /* scales and zeros of int4 */
-    int threads;
-} Product;
-
-enum { WEIGHT_F32, WEIGHT_BF16, WEIGHT_I8, WEIGHT_I4 };
-
-#define ROUND_UP(x, to) (((x) + (to)-1) / (to) * (to))
+#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
 
 INLINE void finish(const Product *p, long token, long row, float value) {
+    long at = token * p->rows + row;
     if (p->bias) value += read(p->bias, row, p->is_bf16);
-    write(p->y, token * p->rows + row, p->is_bf16, value);
+    if (!p->residual) {
+        write(p->y, at, p->is_bf16, value);
+        return;
+    }
+    /* rounded where the separate steps round */
+    float update = settled(p->is_bf16 ? widen_bf16(narrow_bf16(value)) : value);
+    if (p->scale != 1.0f) {
+        update = settled(update * p->scale);
+        if (p->is_bf16) update = widen_bf16(narrow_bf16(update));
+    }
+    write(p->y, at, p->residual_is_bf16, read(p->residual, at, p->residual_is_bf16) + update);
 }
 
-/* A block as two registers of fp32. */
+/* A block as registers of fp32; written out, as a compiler keeps an array of them in memory otherwise. */
+#if LANES == 16
+#define EACH_PART(DO) DO(0) DO(1)
+#elif LANES == 8
+#define EACH_PART(DO) DO(0) DO(1) DO(2) DO(3)
+#else
+#define EACH_PART(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+#endif
+#define PER_RUN (16 / LANES)
+
 typedef struct {
-    vec first, second;
+    vec part[BLOCK / LANES];
 } wide_block;
 
-INLINE wide_block wide_f32(const float *w) { return (wide_block){load_f32(w), load_f32(w + LANES)}; }
-INLINE wide_block wide_bf16(const bf16 *w) { return (wide_block){load_bf16(w), load_bf16(w + LANES)}; }
-INLINE wide_block wide_i8(const int8_t *w) { return (wide_block){load_i8(w), load_i8(w + LANES)}; }
-/* int4: columns 2 j of the block are nibble k of word j, columns 2 j + 1 its nibble k + 4 */
-INLINE wide_block wide_i4(ivec words, int k) { return (wide_block){nibble(words, k), nibble(words, k + 4)}; }
+#define WIDEN(NAME, WEIGHT, LOAD)                                                                 \
+    INLINE wide_block NAME(const WEIGHT *w) {                                                     \
+        wide_block out;                                                                           \
+        EACH_PART(LOAD)                                                                           \
+        return out;                                                                               \
+    }
+#define LOAD_F32(i) out.part[i] = load_f32(w + i * LANES);
+#define LOAD_BF16(i) out.part[i] = load_bf16(w + i * LANES);
+#define LOAD_I8(i) out.part[i] = load_i8(w + i * LANES);
+WIDEN(wide_f32, float, LOAD_F32)
+WIDEN(wide_bf16, bf16, LOAD_BF16)
+WIDEN(wide_i8, int8_t, LOAD_I8)
+
+/* Words `part` * LANES and on of a run of int4: columns 2 j of its block k are nibble k of word j, and
+ * columns 2 j + 1 nibble k + 4. */
+INLINE ivec words_of(const uint8_t *run, int part) {
+    ivec words;
+    memcpy(&words, run + part * sizeof words, sizeof words);
+    return words;
+}
+
+INLINE wide_block wide_i4(const uint8_t *run, int k) {
+    wide_block out;
+#define LOAD_I4(i) out.part[i] = nibble(words_of(run, i % PER_RUN), k + i / PER_RUN * 4);
+    EACH_PART(LOAD_I4)
+    return out;
+}
 
 INLINE vec add_wide(vec sum, wide_block w, const float *x) {
-    return sum + w.first * load_f32(x) + w.second * load_f32(x + LANES);
+#define ADD_PART(i) sum += w.part[i] * load_f32(x + i * LANES);
+    EACH_PART(ADD_PART)
+    return sum;
 }
 
 #ifdef __AVX512BF16__
@@ -69,13 +101,13 @@ INLINE pair_block pairs_bf16(const bf16 *w) { return ((pair_cast){_mm512_loadu_s
 INLINE pair_block pairs_i8(const int8_t *w) { /* whole numbers up to 256 are exact in bf16 */
     return _mm512_cvtne2ps_pbh((__m512)load_i8(w + LANES), (__m512)load_i8(w));
 }
-INLINE pair_block pairs_i4(ivec words, int k) {
+INLINE pair_block pairs_i4(const uint8_t *run, int k) {
     /* 0 to 15 twice, as five bits choose: the fifth is of the next number, and makes no difference */
     static const bf16 table[32] = {
         0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120,
         0x4130, 0x4140, 0x4150, 0x4160, 0x4170, 0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0,
         0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120, 0x4130, 0x4140, 0x4150, 0x4160, 0x4170};
-    __m512i at = (__m512i)((uvec)words >> (4 * k));
+    __m512i at = (__m512i)((uvec)words_of(run, 0) >> (4 * k));
     return ((pair_cast){_mm512_permutexvar_epi16(at, _mm512_loadu_si512(table))}).pairs;
 }
 INLINE vec add_pairs(vec sum, pair_block w, const bf16 *x) {
@@ -88,8 +120,6 @@ typedef struct {
     vec parts[MOST][SUMS];
     float shift[MOST];
 } Sums;
-
-#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
 
 /* Goes on with the sums of `r` rows, `cols` apart, and `n` tokens, `stride` apart, over columns `from`
  * to `to`. */
@@ -138,7 +168,6 @@ INLINE float shift_of(const Product *p, long row, long token) {
 
 /* The same for int4, where w = q scale + zero, so y = sum of scale (q . x) + zero (sum of x) by group.
  * `w` is the first of the rows, number `row`; `x` is filled up with zeros to a whole run. */
-#define RUN 128
 #define RUN_BYTES 64
 #define DOT_I4(NAME, LOAD, X, ADD)                                                                \
     INLINE void NAME(const Product *p, long row, const uint8_t *w, const X *x, long stride,       \
@@ -148,8 +177,6 @@ INLINE float shift_of(const Product *p, long row, long token) {
         if (from == 0) EACH(i, r) EACH(t, n) s[i].shift[t] = shift_of(p, row + i, first + t);     \
         EACH(i, r) EACH(t, n) sums[i][t] = s[i].parts[t][0];                              \
         for (long c = from; c < to; c += RUN) {                                                   \
-            ivec words[2];                                                                        \
-            EACH(i, r) memcpy(&words[i], w + i * (stride / 2) + c / 2, sizeof words[i]);          \
             if (r > 1 || n > FEW)                                                                 \
                 EACH(i, r) __builtin_prefetch(w + ((i + r) * stride + c) / 2, 0, 2);              \
             EACH(part, parts) {                                                                   \
@@ -158,8 +185,8 @@ INLINE float shift_of(const Product *p, long row, long token) {
                 vec products[2][MOST];                                                            \
                 EACH(i, r) EACH(t, n) products[i][t] = (vec){0};                                  \
                 UNROLL for (int k = part * 4 / parts; k < (part + 1) * 4 / parts; k++) {          \
-                    __typeof__(LOAD(words[0], 0)) block[2];                                       \
-                    EACH(i, r) block[i] = LOAD(words[i], k);                                      \
+                    __typeof__(LOAD(w, 0)) block[2];                                              \
+                    EACH(i, r) block[i] = LOAD(w + (i * stride + c) / 2, k);                      \
                     EACH(t, n) EACH(i, r) products[i][t] =                                        \
                         ADD(products[i][t], block[i], x + t * stride + c + k * BLOCK);            \
                 }                                                                                 \
@@ -303,9 +330,9 @@ static void rows_i8(const Product *p) {
 
 #define CALL_BY_GROUP(N, R)                                                                       \
     switch (p->group) {                                                                           \
-        case 128: PARTS(N, R, 1); break;                                                          \
-        case 64: PARTS(N, R, 2); break;                                                           \
-        default: PARTS(N, R, 4);                                                                  \
+        case 128: SPLIT(N, R, 1); break;                                                          \
+        case 64: SPLIT(N, R, 2); break;                                                           \
+        default: SPLIT(N, R, 4);                                                                  \
     }
 #define NONE(ROW, C) 0.0f /* the number of columns is a multiple of the groups' */
 
@@ -314,17 +341,54 @@ static void rows_i4(const Product *p) {
     long stride = STRIDE, bytes = stride / RUN * RUN_BYTES;
 #ifdef PAIRS
     if (p->is_bf16 && p->cols == stride) {
-#define PARTS(N, R, COUNT) \
+#define SPLIT(N, R, COUNT) \
     pairs_dot_i4(p, row, w + row * bytes, AT(bf16), stride, first, from, to, N, R, COUNT, s)
         ROWS(CALL_BY_GROUP, NONE, 1.0f, p->tokens * p->cols > LONG)
-#undef PARTS
+#undef SPLIT
         return;
     }
 #endif
-#define PARTS(N, R, COUNT) \
+#define SPLIT(N, R, COUNT) \
     wide_dot_i4(p, row, w + row * bytes, WIDE, stride, first, from, to, N, R, COUNT, s)
     ROWS(CALL_BY_GROUP, NONE, 1.0f, p->tokens * p->cols > LONG)
-#undef PARTS
+#undef SPLIT
+}
+
+/* Sixteen pairs of columns of int4: the even ones, then the odd ones. */
+INLINE void part_pairs(const void *x, long at, int is_bf16, float *out) {
+    for (int j = 0; j < BLOCK / 2; j++) {
+        out[j] = read(x, at + 2 * j, is_bf16);
+        out[BLOCK / 2 + j] = read(x, at + 2 * j + 1, is_bf16);
+    }
+}
+
+/* Columns `from` to `to` of one token in fp32, with zeros up to a whole run behind the last. */
+INLINE void widen(const Product *p, long token, long from, long to, int is_bf16) {
+    float *out = p->wide + token * STRIDE;
+    const void *x = p->x;
+    long at = token * p->cols, whole = to / BLOCK * BLOCK, c = from;
+    if (p->kind == WEIGHT_I4)
+        for (; c < whole; c += BLOCK) part_pairs(x, at + c, is_bf16, out + c);
+    else
+        for (; c < whole; c += LANES) {
+            vec now = read_vec(x, at + c, is_bf16);
+            memcpy(out + c, &now, sizeof now);
+        }
+    if (c == to) return;
+    for (long i = c; i < ROUND_UP(to, RUN); i++) out[i] = 0;
+    for (; c < to; c++) {
+        long j = c % BLOCK, half = BLOCK / 2;
+        out[p->kind == WEIGHT_I4 ? c - j + j % 2 * half + j / 2 : c] = read(x, at + c, is_bf16);
+    }
+}
+
+INLINE void total(const Product *p, long token, long from, long to, int is_bf16) {
+    float *out = p->totals + token * (p->cols / p->group);
+    for (long c = from; c < to; c += p->group) {
+        vec sum = {0};
+        for (long i = c; i < c + p->group; i += LANES) sum += read_vec(p->x, token * p->cols + i, is_bf16);
+        out[c / p->group] = sum_of(sum);
+    }
 }
 
 /* Whether x is read as it is, and not from `wide`. */
@@ -335,32 +399,36 @@ static int reads_x(const Product *p) {
     return p->kind == WEIGHT_F32;
 }
 
-/* What all rows need of x. For int4 the even columns of a block come before the odd. */
-static void prepare(const Product *p) {
-    long stride = STRIDE, groups = p->group ? p->cols / p->group : 0;
-    if (!reads_x(p))
-        for (long t = 0; t < p->tokens; t++)
-            for (long c = 0; c < stride; c++) {
-                long j = c % BLOCK, at = p->kind == WEIGHT_I4 ? c - j + (j % 2) * LANES + j / 2 : c;
-                p->wide[t * stride + at] = c < p->cols ? read(p->x, t * p->cols + c, p->is_bf16) : 0;
-            }
-    for (long t = 0; t < p->tokens; t++)
-        for (long g = 0; g < groups; g++) {
-            vec total = {0};
-            for (long c = g * p->group; c < (g + 1) * p->group; c += LANES)
-                total += read_vec(p->x, t * p->cols + c, p->is_bf16);
-            p->totals[t * groups + g] = sum_of(total);
+/* What all rows need of this thread's columns of x. */
+INLINE void prepare(const Product *p, int is_bf16) {
+    Share share = share_of(p->cols);
+    if (share.from >= share.to) return;
+    for (long t = 0; t < p->tokens; t++) {
+        if (!reads_x(p)) widen(p, t, share.from, share.to, is_bf16);
+        if (p->group) total(p, t, share.from, share.to, is_bf16);
+    }
+}
+
+/* Products of one x in the same form share what is prepared of it. */
+static int is_prepared(const Product *p, long i) { return i && p[i].wide == p[i - 1].wide; }
+
+void products(const Product *p, long count) {
+    for (long i = 0; i < count; i++) {
+        if (is_prepared(p, i)) continue;
+        if (p[i].is_bf16) prepare(p + i, 1);
+        else prepare(p + i, 0);
+    }
+    meet();
+    for (long i = 0; i < count; i++) switch (p[i].kind) {
+            case WEIGHT_F32: rows_f32(p + i); break;
+            case WEIGHT_BF16: rows_bf16(p + i); break;
+            case WEIGHT_I8: rows_i8(p + i); break;
+            default: rows_i4(p + i);
         }
 }
 
-/* One or more products, one after the other; no thread waits between them. */
-void multiply(const Product *products, long count) {
-    for (long i = 0; i < count; i++) prepare(products + i);
-#pragma omp parallel num_threads(products->threads)
-    for (long i = 0; i < count; i++) switch (products[i].kind) {
-            case WEIGHT_F32: rows_f32(products + i); break;
-            case WEIGHT_BF16: rows_bf16(products + i); break;
-            case WEIGHT_I8: rows_i8(products + i); break;
-            default: rows_i4(products + i);
-        }
+/* The same for a caller that is alone. */
+void multiply(const Product *p, long count) {
+#pragma omp parallel num_threads(p->threads)
+    products(p, count);
 }

@@ -19,7 +19,9 @@ _WEIGHTS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 
 
-class _Product(ctypes.Structure):
+class Product(ctypes.Structure):
+    """As ``matrix.h`` has it."""
+
     _fields_ = (
         ("weight", _POINTER),
         ("scales", _POINTER),
@@ -29,13 +31,16 @@ class _Product(ctypes.Structure):
         ("y", _POINTER),
         ("wide", _POINTER),
         ("totals", _POINTER),
+        ("residual", _POINTER),
         ("tokens", _LONG),
         ("rows", _LONG),
         ("cols", _LONG),
         ("group", _LONG),
+        ("scale", ctypes.c_float),
         ("kind", _INT),
         ("is_bf16", _INT),
         ("scale_is_bf16", _INT),
+        ("residual_is_bf16", _INT),
         ("threads", _INT),
     )
 
@@ -79,7 +84,7 @@ class Matrix:
         parts = (weight, scales, zeros, bias)
         self._held = tuple(None if part is None else part.detach() for part in parts)
         addresses = (None if part is None else part.data_ptr() for part in parts)
-        self.call = _Product(
+        self.call = Product(
             *addresses,
             rows=self.rows,
             group=0 if zeros is None else zeros.shape[1],  # of which multiply makes columns
@@ -114,5 +119,5 @@ def multiply(x: Tensor, *matrices: Matrix) -> list[Tensor]:
 
 
 @functools.cache
-def _array(count: int) -> type[ctypes.Array[_Product]]:
-    return _Product * count
+def _array(count: int) -> type[ctypes.Array[Product]]:
+    return Product * count
