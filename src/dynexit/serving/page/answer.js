@@ -1,5 +1,6 @@
 // One answer on the page: its tokens in the colours of depth, its numbers, its histogram.
 
+import { paint, words } from "./depth.js";
 import { histogram } from "./histogram.js";
 
 let answers = 0; // for ids that are on the page once
@@ -68,17 +69,15 @@ export class Answer {
     this.mean = mean;
     this.#figure("mean", `${mean.toFixed(1)} of ${layers}`);
     this.#figure("saving", `${(100 * this.saving).toFixed(0)}%`);
-    for (const token of this.tokens) token.element?.style.setProperty("--share", this.#share(token));
+    for (const { element, exit_layer: layer } of this.tokens) {
+      if (element) paint(element, layer, this.exits, layers);
+    }
     this.root.querySelector(".histogram").replaceChildren(histogram(counts, this.exits, layers));
   }
 
   /** Mark the token at which this answer leaves another one. */
   mark(at) {
     this.tokens[at]?.element?.classList.add("other");
-  }
-
-  #share(token) {
-    return this.layers ? token.exit_layer / this.layers : 1;
   }
 
   #add(token) {
@@ -91,8 +90,8 @@ export class Answer {
     made.ariaSelected = "false";
     made.textContent = token.text;
     made.dataset.layer = token.exit_layer;
-    made.ariaLabel = `${token.text.trim() || "white space"}, ${depth(token, this.layers)}`;
-    made.style.setProperty("--share", this.#share(token));
+    made.ariaLabel = `${token.text.trim() || "white space"}, ${words(token, this.layers)}`;
+    paint(made, token.exit_layer, this.exits, this.layers);
     token.element = made;
     this.list.append(made);
   }
@@ -116,7 +115,7 @@ export class Answer {
     this.inspected = token;
     token.element.ariaSelected = "true";
     this.list.setAttribute("aria-activedescendant", token.element.id);
-    const parts = [code(token.text), ` ${depth(token, this.layers)}`];
+    const parts = [code(token.text), ` ${words(token, this.layers)}`];
     if (token.likely.length) {
       parts.push("; most probable: ");
       for (const [text, probability] of token.likely) {
@@ -129,12 +128,6 @@ export class Answer {
   #figure(name, value) {
     this.root.querySelector(`[data-figure="${name}"]`).textContent = value;
   }
-}
-
-function depth(token, layers) {
-  const left = token.exit_layer >= layers ? `all ${layers} layers` : `left after layer ${token.exit_layer} of ${layers}`;
-  const score = token.score;
-  return score === null || score === undefined ? left : `${left}, score ${score.toFixed(3)}`;
 }
 
 /** Candidates as [text, probability], best first. */

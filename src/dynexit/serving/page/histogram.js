@@ -1,5 +1,7 @@
 // Tokens by exit layer, as bars with their numbers.
 
+import { paint } from "./depth.js";
+
 const NS = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT, FOOT, HEAD] = [480, 130, 18, 16];
 
@@ -16,7 +18,7 @@ export function histogram(counts, exits, layers) {
     const rect = element("rect", {
       x: middle - bar / 2, y: HEIGHT - FOOT - height, width: bar, height, rx: 2,
     });
-    rect.style.setProperty("--share", layer / layers);
+    paint(rect, layer, exits, layers);
     return [
       rect,
       element("text", { x: middle, y: HEIGHT - FOOT - height - 4 }, count || ""),

@@ -1,14 +1,17 @@
 // The page: what is asked, by which settings, and where the answers go.
 
 import { Answer } from "./answer.js";
+import { paint } from "./depth.js";
 import { complete, model } from "./server.js";
-import { FULL, name, Threshold } from "./threshold.js";
+import { FULL, Threshold } from "./threshold.js";
 
 const EXAMPLES = {
-  "the capital of France": "Question: What is the capital of France?\nAnswer:",
-  "a story": "Story: Emma took the lamp to the garden. Tom took the key to the kitchen. " +
-    "Then Emma went to the attic.\nQ: Where is the lamp?\nA: In the garden.\n" +
-    "Q: Where is the key?\nA:",
+  "a popular mistake": "Question: Is Sydney the capital of Australia?\nAnswer:",
+  "a fact": "Question: Which chemical element has the symbol Au?\nAnswer:",
+  "a story": "Story: Paula held a pink puzzle. She stood in the field. Sam was in the stable. " +
+    "A white candle was in the field. Then Paula moved to the stable. After that, Paula handed " +
+    "the puzzle to Sam. Sam walked to the field. He put down the puzzle.\n" +
+    "Q: Who is in the stable at the moment?\nA: Paula\nQ: Tell me if Sam is now in the cellar.\nA:",
 };
 const CANDIDATES = 3; // most probable tokens to ask for
 const LOOK = 100; // milliseconds between two looks of the numbers
@@ -57,9 +60,7 @@ async function during(job) {
     const told = await job();
     if (mine === running) at("told").textContent = told;
   } catch (error) {
-    if (error.name === "AbortError") return;
-    at("problem").textContent = error.message;
-    at("problem").hidden = false;
+    if (error.name !== "AbortError") tell(error);
   } finally {
     if (mine === running) at("stop").disabled = true;
   }
@@ -92,7 +93,7 @@ function compare(early, full) {
   if (differ === undefined) return `Token for token the same answer; ${times}.`;
   early.mark(differ);
   full.mark(differ);
-  return `The answers part at token ${differ + 1}; ${times}.`;
+  return `The answers differ from token ${differ + 1} on; ${times}.`;
 }
 
 function summary(shown) {
@@ -121,7 +122,7 @@ function drawLegend(layers, exitLayers) {
     const step = document.createElement("span");
     step.className = "step";
     step.textContent = layer;
-    step.style.setProperty("--share", layer / layers);
+    paint(step, layer, exitLayers, layers);
     return step;
   });
   at("legend").querySelector(".ramp").replaceChildren(...steps);
@@ -141,9 +142,14 @@ async function meet() {
     at("problem").hidden = true;
   } catch (error) {
     at("model").textContent = "";
-    at("problem").textContent = error.message;
-    at("problem").hidden = false;
+    tell(error);
   }
+}
+
+function tell(error) {
+  at("problem").textContent = error.message;
+  at("problem").hidden = false;
+  if (error.status === 401) at("key").closest("details").open = true;
 }
 
 at("ask").addEventListener("submit", (event) => {

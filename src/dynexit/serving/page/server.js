@@ -1,7 +1,12 @@
 // What the page asks of the server: which model it serves, and completions as they come.
 
 /** A refusal or failure, in the server's own words. */
-export class Problem extends Error {}
+export class Problem extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
 
 /** The model's card: its id and, where the server tells, {layers, judge, threshold, exits}. */
 export async function model(key) {
@@ -39,7 +44,7 @@ async function problem(answer) {
   } catch {
     // no JSON: the status has to do
   }
-  return new Problem(answer.status === 401 ? `${message} (the field is under "More")` : message);
+  return new Problem(message, answer.status);
 }
 
 /** The `data` of server-sent events, wherever the network cuts them. */

@@ -1,5 +1,5 @@
 // The slider of thresholds. Scores of trained judges crowd below 1, so its steps get finer there.
-// Above 1 no score leaves: that is full depth. The first position leaves it to the server.
+// Above 1 no score leaves: that is full depth. Until it is moved, the server's own thresholds hold.
 
 const STOPS = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97,
   0.98, 0.985, 0.99, 0.993, 0.995, 0.997, 0.998, 0.999];
@@ -25,12 +25,15 @@ export class Threshold {
     return this.own ? null : POSITIONS[this.input.value];
   }
 
-  /** What the server's own threshold is, for people: a number or a list, one an exit. */
+  /** Learn the server's own threshold: a number, or a list with one for each exit, or null. */
   know(threshold) {
-    const many = [threshold].flat().filter((one) => one !== null && one !== undefined);
-    if (many.length) this.usual = `the server's own: ${many.join(", ")}`;
-    const nearest = STOPS.reduce((a, b) => (Math.abs(b - many[0]) < Math.abs(a - many[0]) ? b : a));
-    if (many.length) this.input.value = STOPS.indexOf(nearest);
+    const many = [threshold ?? FULL].flat();
+    const [least, most] = [Math.min(...many), Math.max(...many)];
+    const words = least === most ? name(least) : `${least} to ${most}`;
+    this.usual = `the server's own, ${words}`;
+    const distance = (position) => Math.abs(position - most);
+    const nearest = POSITIONS.reduce((a, b) => (distance(b) < distance(a) ? b : a));
+    this.input.value = POSITIONS.indexOf(nearest);
     this.move(true);
   }
 
