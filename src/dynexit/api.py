@@ -22,7 +22,8 @@ from dynexit.inference.settings import GenerationSettings
 
 if TYPE_CHECKING:
     from dynexit.inference.chat_template import ChatTemplate, Message
-    from dynexit.inference.generate import Prompt, Stream
+    from dynexit.inference.generate import Stream
+    from dynexit.inference.prompts import Prompt
     from dynexit.models.loading import Model
 
 

@@ -73,8 +73,13 @@ class ScriptedJudge:
 
 
 def backbone(kind: str, dtype: torch.dtype = torch.float64) -> Backbone:
+    return backbone_of(kind, MIXERS[kind], dtype)
+
+
+def backbone_of(
+    kind: str, mixers: Sequence[MixerConfig], dtype: torch.dtype = torch.float64
+) -> Backbone:
     torch.manual_seed(0)
-    mixers = MIXERS[kind]
     layers = tuple(
         LayerConfig(mixers[i % len(mixers)], MlpConfig(48) if kind != "mamba2" else None)
         for i in range(DEPTH)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from dynexit.evaluation.runner import Answer
 from dynexit.exits.policy import ExitPolicy
-from dynexit.inference.generate import encode_prompt
 from dynexit.inference.likelihood import log_likelihood_ids
+from dynexit.inference.prompts import encode_prompt
 from dynexit.models.loading import Model
 
 

@@ -28,8 +28,8 @@ from dynexit.exits.judges.trained import TrainedJudge
 from dynexit.exits.judges.untrained import UntrainedJudge
 from dynexit.exits.policy import Constant, Schedule
 from dynexit.exits.translator import Translators
-from dynexit.inference.generate import encode_prompt
 from dynexit.inference.generation import Generation
+from dynexit.inference.prompts import encode_prompt
 from dynexit.models.loading import Model
 from dynexit.models.placement import Placement
 

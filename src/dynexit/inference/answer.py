@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dynexit.inference.decoder import Step
-from dynexit.inference.generation import GeneratedToken
+from dynexit.inference.generation import Drafting, GeneratedToken, Generation
 from dynexit.inference.text import TextStream
 from dynexit.models import Model
 
@@ -23,11 +23,52 @@ class Answer:
         self._eos = model.eos_ids
         self._text = TextStream(model.tokenizer, stop)
 
+    def generation(
+        self, layers: int, prefill_seconds: float, drafting: Drafting | None = None
+    ) -> Generation:
+        """The answer so far, of a model of so many layers."""
+        return Generation(
+            prompt_tokens=len(self.prompt),
+            tokens=tuple(self.tokens),
+            text="".join(token.text for token in self.tokens),
+            layers=layers,
+            seconds=self.seconds,
+            prefill_seconds=prefill_seconds,
+            finish=self.finish,
+            drafting=drafting,
+        )
+
     @property
     def last(self) -> int:
         return self.tokens[-1].id if self.tokens else self.prompt[-1]
 
+    @property
+    def room(self) -> int:
+        """Tokens that may still come."""
+        return self.budget - len(self.tokens)
+
+    def ends_at(self, token: int) -> bool:
+        """Whether this token ends any answer."""
+        return token in self._eos
+
     def push(self, token: int, step: Step, row: int) -> GeneratedToken:
+        """Take the next token, made by a step; ``finish`` says whether it was the last."""
+        return self.take(
+            token,
+            step.exit_layers[row],
+            step.scores[row],
+            step.catch_up[row],
+            step.idle_readouts[row],
+        )
+
+    def take(
+        self,
+        token: int,
+        exit_layer: int,
+        score: float | None,
+        catch_up: int = 0,
+        idle_readouts: int = 0,
+    ) -> GeneratedToken:
         """Take the next token; ``finish`` says whether it was the last."""
         text = "" if token in self._eos else self._text.push(token)
         if token in self._eos:
@@ -38,13 +79,6 @@ class Answer:
             self.finish = "length"
         if self.finish:
             text += self._text.finish()
-        made = GeneratedToken(
-            token,
-            text,
-            step.exit_layers[row],
-            step.scores[row],
-            step.catch_up[row],
-            step.idle_readouts[row],
-        )
+        made = GeneratedToken(token, text, exit_layer, score, catch_up, idle_readouts)
         self.tokens.append(made)
         return made

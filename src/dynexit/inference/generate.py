@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from dynexit.errors import UserError
 from dynexit.exits.policy import ExitPolicy
-from dynexit.inference.answer import Answer
 from dynexit.inference.decoder import Decoder
 from dynexit.inference.generation import GeneratedToken, Generation
+from dynexit.inference.prompts import Prompt, begin_answers, capacity
 from dynexit.inference.sampling import Sampler
 from dynexit.inference.settings import GenerationSettings
+from dynexit.inference.speculative.run import SpeculativeRun
+from dynexit.inference.speculative.settings import Lossless
 from dynexit.models import Model
-
-Prompt = str | Sequence[int]
 
 
 def generate(
@@ -22,28 +21,44 @@ def generate(
     prompts: str | Sequence[Prompt],
     settings: GenerationSettings | None = None,
     policy: ExitPolicy | None = None,
+    lossless: Lossless | None = None,
 ) -> list[Generation]:
     """Answer every prompt, all of them in one batch; a single string gives a list of one.
 
-    A prompt is a text or its token ids. Without a policy every token runs to the last layer.
+    A prompt is a text or its token ids. Without a policy every token runs to the last layer. With
+    ``lossless`` the policy's exits draft and the last layer decides, so that the answers are those
+    of the full model; ``policy.state`` has no part in that.
     Raises ``UserError`` for an empty prompt or one beyond the model's context.
     """
     texts: list[Prompt] = [prompts] if isinstance(prompts, str) else list(prompts)
-    run = Run(model, texts, settings or GenerationSettings(), policy)
+    run = _run(model, texts, settings or GenerationSettings(), policy, lossless)
     for _ in run.steps():
         pass
     return run.generations()
 
 
+def _run(
+    model: Model,
+    prompts: Sequence[Prompt],
+    settings: GenerationSettings,
+    policy: ExitPolicy | None,
+    lossless: Lossless | None,
+) -> Run | SpeculativeRun:
+    if lossless is None or policy is None:  # where no token leaves early, nothing is drafted
+        return Run(model, prompts, settings, policy)
+    return SpeculativeRun(model, prompts, settings, policy, lossless)
+
+
 class Stream:
     """The tokens of one answer as they come; ``result`` is the whole when they have ended."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run | SpeculativeRun) -> None:
         self._run = run
 
     def __iter__(self) -> Iterator[GeneratedToken]:
-        for tokens in self._run.steps():
-            yield from tokens.values()
+        for step in self._run.steps():
+            for tokens in step.values():
+                yield from tokens
 
     @property
     def result(self) -> Generation:
@@ -55,29 +70,10 @@ def stream(
     prompt: Prompt,
     settings: GenerationSettings | None = None,
     policy: ExitPolicy | None = None,
+    lossless: Lossless | None = None,
 ) -> Stream:
     """Answer one prompt token by token; the tokens' texts joined are the answer."""
-    return Stream(Run(model, [prompt], settings or GenerationSettings(), policy))
-
-
-def encode_prompt(model: Model, prompt: Prompt) -> list[int]:
-    """Token ids of a prompt, or ``UserError`` where it is empty or longer than the context."""
-    if not prompt:
-        raise UserError("the prompt is empty; give some text to go on from")
-    ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-    if not ids:
-        raise UserError("the prompt holds no token; give some text to go on from")
-    limit = model.backbone.config.max_positions
-    if limit is not None and len(ids) >= limit:
-        raise UserError(
-            f"the prompt has {len(ids)} tokens, the model's context holds {limit}; shorten it"
-        )
-    if max(ids) >= model.backbone.config.vocab:
-        raise UserError(
-            f"{model.directory}: the tokenizer gives id {max(ids)}, config.json's vocab_size is "
-            f"{model.backbone.config.vocab}; they belong to different models"
-        )
-    return ids
+    return Stream(_run(model, [prompt], settings or GenerationSettings(), policy, lossless))
 
 
 class Run:
@@ -90,22 +86,15 @@ class Run:
         settings: GenerationSettings,
         policy: ExitPolicy | None,
     ) -> None:
-        backbone = model.backbone
-        ids = [encode_prompt(model, prompt) for prompt in prompts]
-        limit = backbone.config.max_positions
-        room = [settings.max_new_tokens if limit is None else limit - len(i) for i in ids]
-        budgets = [min(settings.max_new_tokens, n) for n in room]
-        self._answers = [
-            Answer(i, n, model, settings.stop) for i, n in zip(ids, budgets, strict=True)
-        ]
-        capacity = max(len(i) + n for i, n in zip(ids, budgets, strict=True))
-        self._decoder = Decoder(backbone, len(ids), capacity, policy)
-        self._sampler = Sampler(settings, len(ids), backbone.config.vocab)
+        backbone, rows = model.backbone, len(prompts)
+        self._answers = begin_answers(model, prompts, settings)
+        self._decoder = Decoder(backbone, rows, capacity(self._answers), policy)
+        self._sampler = Sampler(settings, rows, backbone.config.vocab)
         self._chunk = settings.prefill_chunk
         self._depth = backbone.depth
         self._prefill_seconds = 0.0
 
-    def steps(self) -> Iterator[dict[int, GeneratedToken]]:
+    def steps(self) -> Iterator[dict[int, list[GeneratedToken]]]:
         """The new tokens of each step by the number of their prompt."""
         begin = time.perf_counter()
         self._decoder.prefill([answer.prompt[:-1] for answer in self._answers], self._chunk)
@@ -120,7 +109,7 @@ class Run:
             chosen = self._sampler.sample(step.logits)
             seconds += time.perf_counter() - begin
             made = {
-                index: self._answers[index].push(token, step, row)
+                index: [self._answers[index].push(token, step, row)]
                 for row, (index, token) in enumerate(zip(active, chosen, strict=True))
             }
             for index in active:
@@ -137,15 +126,4 @@ class Run:
 
     def generations(self) -> list[Generation]:
         """The answers so far."""
-        return [
-            Generation(
-                prompt_tokens=len(answer.prompt),
-                tokens=tuple(answer.tokens),
-                text="".join(token.text for token in answer.tokens),
-                layers=self._depth,
-                seconds=answer.seconds,
-                prefill_seconds=self._prefill_seconds,
-                finish=answer.finish,
-            )
-            for answer in self._answers
-        ]
+        return [answer.generation(self._depth, self._prefill_seconds) for answer in self._answers]

@@ -23,9 +23,35 @@ class GeneratedToken:
 
 
 @dataclass(frozen=True)
+class Drafting:
+    """What drafting and verifying one answer took. Of ``drafts`` tokens proposed by exits
+    ``accepted`` stand in the answer; ``cycles`` verifications had any. ``fed`` tokens went through
+    layers, those that fell among them; layer l was read ``passes[l - 1]`` times. ``draft_seconds``
+    is the time of the steps that made a draft, the rest of the answer's is verification."""
+
+    drafts: int
+    accepted: int
+    cycles: int
+    fed: int
+    passes: tuple[int, ...]
+    draft_seconds: float
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted share of the drafts, 0 without any."""
+        return self.accepted / self.drafts if self.drafts else 0.0
+
+    @property
+    def mean_acceptance_length(self) -> float:
+        """Drafts accepted at a time."""
+        return self.accepted / self.cycles if self.cycles else 0.0
+
+
+@dataclass(frozen=True)
 class Generation:
     """One answer. ``layers`` is the backbone's depth; ``seconds`` the time of its decoding steps,
-    ``prefill_seconds`` that of the prompt; ``finish`` is ``stop``, ``length`` or ``eos``."""
+    ``prefill_seconds`` that of the prompt; ``finish`` is ``stop``, ``length`` or ``eos``.
+    ``drafting`` is there in lossless mode; the exit layer of a token is then that of its draft."""
 
     prompt_tokens: int
     tokens: tuple[GeneratedToken, ...]
@@ -34,12 +60,15 @@ class Generation:
     seconds: float
     prefill_seconds: float
     finish: str
+    drafting: Drafting | None = None
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Generation:
         """The answer that ``dataclasses.asdict`` made a row of; what else is in it is left out."""
-        values = {name: row[name] for name in cls.__dataclass_fields__}
+        values = {name: row[name] for name in cls.__dataclass_fields__ if name != "drafting"}
         values["tokens"] = tuple(GeneratedToken(**token) for token in values["tokens"])
+        if (drafting := row.get("drafting")) is not None:
+            values["drafting"] = Drafting(**drafting | {"passes": tuple(drafting["passes"])})
         return cls(**values)
 
     @property
@@ -54,7 +83,13 @@ class Generation:
 
     @property
     def layer_saving(self) -> float:
-        """1 - mean layers run until a token was known / layers; see ``catch_up`` for the rest."""
+        """1 - mean layers run until a token was known / layers; see ``catch_up`` for the rest.
+
+        With drafts every token is known at the last layer only, and what is saved are readings:
+        1 - readings of a layer / (tokens times layers).
+        """
+        if self.drafting is not None and self.tokens:
+            return 1.0 - sum(self.drafting.passes) / (len(self.tokens) * self.layers)
         return 1.0 - self.mean_exit_layer / self.layers
 
     @property

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dynexit.models import kernels
 from dynexit.models.attention import Attention
 from dynexit.models.block import Block
 from dynexit.models.cache import Cache, RecurrentState
@@ -124,19 +125,23 @@ class Backbone(nn.Module):
         for index in range(start, stop):
             self.layers[index].advance(hidden, cache.states[index], place)  # type: ignore[operator]
 
-    def replay(self, row: int, length: int, cache: Cache) -> None:
-        """Take a row of ``cache`` back to ``length`` tokens: recurrent states by their trails, which
-        end. Keys and values beyond that length need nothing, as no later token sees them before
-        they are written anew."""
+    def replay(
+        self, row: int, length: int, cache: Cache, at_once: int = kernels.MOST_TOKENS
+    ) -> None:
+        """Take a row of ``cache`` back to ``length`` tokens: recurrent states by their trails,
+        which end. Keys and values beyond that need nothing: no later token sees them before they
+        are written anew. ``at_once`` is how many tokens go through a layer in one call."""
         rows = None if cache.rows == 1 else [row]
-        place: Placement | None = None
+        places: list[Placement] = []
         for block, state in zip(self.blocks(), cache.states, strict=True):
             if isinstance(state, RecurrentState) and state.trail is not None:
                 inputs = state.trail.back(row, length, state)
-                if place is None:
-                    count = inputs.shape[1]
-                    place = self.place([length - count], [count], rows)
-                block.replay(inputs, state, place)
+                if not places:
+                    begin = length - inputs.shape[1]
+                    steps = range(begin, length, at_once)
+                    places = [self.place([at], [min(at_once, length - at)], rows) for at in steps]
+                for part, place in zip(torch.split(inputs, at_once, dim=1), places, strict=True):
+                    block.replay(part, state, place)
 
     def readout(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., hidden] of any layer -> logits [..., vocab]: norm and head."""

@@ -77,6 +77,10 @@ class Cache:
         """Bytes held by all states."""
         return sum(t.nbytes for s in self.states if s is not None for t in s.tensors())
 
+    def recurrent(self) -> list[RecurrentState]:
+        """The states of the state-space layers."""
+        return [state for state in self.states if isinstance(state, RecurrentState)]
+
     def clear(self, row: int, length: int) -> None:
         """Make a row, whose text had ``length`` tokens, ready for another text."""
         for state in self.states:

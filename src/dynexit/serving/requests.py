@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from dynexit.errors import UserError
 from dynexit.inference.chat_template import ChatTemplate
-from dynexit.inference.generate import encode_prompt
+from dynexit.inference.prompts import encode_prompt
 from dynexit.inference.settings import GenerationSettings, from_generation_config
 from dynexit.models import Model
 from dynexit.serving.depths import Depths
