@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from tests.inference.test_decoder import ATTENTION, VOCAB, backbone_of
 from torch import Tensor
 
 from dynexit.exits.judge import Evidence, JudgeState
@@ -19,8 +20,7 @@ from dynexit.inference.speculative.costs import draft_policy
 from dynexit.inference.speculative.settings import Lossless
 from dynexit.inference.speculative.speculation import Feed, Speculation
 from dynexit.models import Backbone, Placement
-from dynexit.models.config import AttentionConfig, Mamba2Config, MambaConfig, MixerConfig
-from tests.inference.test_decoder import ATTENTION, VOCAB, backbone_of
+from dynexit.models.config import Mamba2Config, MambaConfig, MixerConfig
 
 CAPACITY = 64
 # of sizes that our own kernels take

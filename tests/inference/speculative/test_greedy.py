@@ -6,14 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from dynexit.exits.judges import build_judge
-from dynexit.exits.policy import ExitPolicy
-from dynexit.exits.skipped import skipped_state
-from dynexit.inference.decoder import Decoder
-from dynexit.inference.settings import GenerationSettings
-from dynexit.inference.speculative.settings import Lossless
-from dynexit.models import AttentionState
 from tests.inference.speculative.cases import (
     CAPACITY,
     KINDS,
@@ -23,6 +15,14 @@ from tests.inference.speculative.cases import (
     speculate,
 )
 from tests.inference.test_decoder import HIDDEN, VOCAB
+
+from dynexit.exits.judges import build_judge
+from dynexit.exits.policy import ExitPolicy
+from dynexit.exits.skipped import skipped_state
+from dynexit.inference.decoder import Decoder
+from dynexit.inference.settings import GenerationSettings
+from dynexit.inference.speculative.settings import Lossless
+from dynexit.models import AttentionState
 
 GREEDY = GenerationSettings()
 PENALISED = GenerationSettings(repetition_penalty=1.3)
