@@ -87,8 +87,8 @@ def test_a_stream_gives_the_same_token_by_token(server: Running) -> None:
 
 
 def test_chat_streams_and_answers(server: Running) -> None:
-    prompt = "Be brief.\n" + QUESTION
-    stop = ("\nQuestion:", "\nAnswer:")
+    prompt = "Be brief.\nQ: What is the capital of France?\nA:"
+    stop = ("\nQ:", "\nA:")
     expected = library(server, prompt, max_new_tokens=1000, stop=stop)
     asked: dict[str, Any] = {
         "model": "reference:mistral",
@@ -186,6 +186,13 @@ def test_a_request_has_its_own_threshold(server: Running, threshold: float) -> N
     assert got.dynexit["exit_layers"] == exits(expected)
 
 
+def test_a_threshold_above_one_is_full_depth(server: Running) -> None:
+    expected = generate(server.plan.model, [LONG], GenerationSettings(max_new_tokens=16))[0]
+    got = ask(server, LONG, max_tokens=16, extra_body={"threshold": 2})
+    assert got.choices[0].text == expected.text
+    assert set(got.dynexit["exit_layers"]) == {12}
+
+
 def test_a_request_has_its_own_risk(server: Running) -> None:
     policy, ladder = server.plan.depths.policy, server.plan.depths.ladder
     assert policy is not None
@@ -210,5 +217,12 @@ def test_unknown_fields_are_left_alone(server: Running) -> None:
 def test_models(server: Running) -> None:
     assert [model.id for model in server.client().models.list()] == ["reference:mistral"]
     assert server.client().models.retrieve("reference:mistral").id == "reference:mistral"
+    told = server.client().models.retrieve("reference:mistral").dynexit  # type: ignore[attr-defined]
+    policy = server.plan.depths.policy
+    assert policy is not None
+    assert told["layers"] == 12
+    assert told["judge"] == "mamba"
+    assert tuple(told["exits"]) == policy.layers
+    assert tuple(told["threshold"]) == policy.thresholds
     with pytest.raises(openai.NotFoundError):
         server.client().models.retrieve("gpt-4")

@@ -59,7 +59,7 @@ def is_error(response: httpx.Response, status: int) -> dict[str, Any]:
         ({"prompt": {"a": 1}}, "prompt"),
         ({"prompt": "\ud800"}, "prompt"),
         ({"stop": "\udfff"}, "stop"),
-        ({"threshold": 2}, "threshold"),
+        ({"threshold": -1}, "threshold"),
         ({"threshold": 0.5, "risk": 0.1}, "risk"),
         ({"risk": 0.123}, "risk"),
         ({"lossless": True}, "lossless"),

@@ -108,6 +108,7 @@ def serve(
     """
     server = _server()
     from dynexit.serving.limits import Limits
+    from dynexit.serving.logs import log_to_stderr
 
     limits = Limits(max_batch, max_queue, max_context, time_limit)
     if api_key is not None and not (api_key.isascii() and api_key.strip()):
@@ -132,18 +133,18 @@ def serve(
     address = place.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
     print(f"{name} at http://{shown}:{address[1]}, {_words(choice, depths)}", flush=True)
+    log_to_stderr()
     server.serve(plan, place)
 
 
 def _server() -> Any:
     """The module that runs it, where what it needs is installed."""
     try:
-        from dynexit.serving import logs, server
+        from dynexit.serving import server
     except ModuleNotFoundError as error:
         raise UserError(
             f"serve needs {error.name}; install it with: pip install 'dynexit[serve]'"
         ) from None
-    logs.log_to_stderr()
     return server
 
 

@@ -42,7 +42,8 @@ LONG = 4096  # characters from which on a text is made tokens of beside the even
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 401, 404, 408, 413, 429, 500, 503, 504)
 }
-STREAM = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
+STREAM = {"content": {"text/event-stream": {"itemSchema": EVENT}}}
 
 
 @dataclass
@@ -100,6 +101,16 @@ class Service:
             "object": "model",
             "created": self.created,
             "owned_by": "dynexit",
+            "dynexit": self._exits(),
+        }
+
+    def _exits(self) -> Json:
+        policy = self.orders.depths.policy
+        return {
+            "layers": self.layers,
+            "judge": None if policy is None else policy.judge.kind,
+            "threshold": None if policy is None else list(policy.thresholds),
+            "exits": [] if policy is None else list(policy.layers),
         }
 
     def health(self) -> Json:

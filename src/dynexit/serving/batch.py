@@ -21,7 +21,7 @@ class Text:
     """One choice of an order: its answer so far, and how many prompt tokens were read.
 
     ``waited`` is the seconds that its last token took since the one before, or since the order;
-    ``admitted`` is when it got its row.
+    ``admitted`` is when it got its row; ``deep`` texts run through all layers, unjudged.
     """
 
     def __init__(self, ticket: Ticket, choice: int, model: Model) -> None:
@@ -31,6 +31,7 @@ class Text:
         self.answer = Answer(prompt, settings.max_new_tokens, model, settings.stop)
         self.read = 0
         self.waited = 0.0
+        self.deep = False
         self.admitted = 0.0
         self._made_at = ticket.since
 
@@ -66,6 +67,7 @@ class Batch:
         row = next(r for r in range(self._limits.max_batch) if r not in self._texts)
         self._texts[row] = text
         text.admitted = time.perf_counter()
+        text.deep = thresholds is not None and min(thresholds) > 1
         self._decoder.clear(row, thresholds)
         text.ticket.sampler.see(text.choice, text.answer.prompt)
 
@@ -95,7 +97,8 @@ class Batch:
         if not rows:
             return []
         texts = [self._texts[row] for row in rows]
-        step = self._decoder.step([text.answer.last for text in texts], rows)
+        deep = [row for row in rows if self._texts[row].deep]
+        step = self._decoder.step([text.answer.last for text in texts], rows, deep)
         made: list[tuple[Text, Event]] = []
         for at, text in enumerate(texts):
             logits = step.logits[at : at + 1]

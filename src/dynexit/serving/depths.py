@@ -60,6 +60,8 @@ class Depths:
         if threshold is None and risk is None:
             return None
         name = "threshold" if threshold is not None else "risk"
+        if self.policy is None and threshold is not None and threshold > 1:
+            return None
         if self.policy is None:
             raise invalid(f"this server has no exits, all tokens go to full depth; no {name}", name)
         if threshold is not None and risk is not None:

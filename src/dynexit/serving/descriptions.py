@@ -75,11 +75,21 @@ class ChatCompletion(BaseModel):
     dynexit: Depth
 
 
+class ModelExits(BaseModel):
+    """The server's own exits: layers, who decides at them, and from which score a token leaves."""
+
+    layers: int
+    judge: str | None
+    threshold: list[float] | None
+    exits: list[int]
+
+
 class ModelCard(BaseModel):
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
+    dynexit: ModelExits
 
 
 class ModelList(BaseModel):

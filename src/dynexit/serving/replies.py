@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Head:
 
     @classmethod
     def new(cls, prefix: str, model: str) -> Head:
-        return cls(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), model)
+        return cls(f"{prefix}-{random.getrandbits(96):024x}", int(time.time()), model)
 
     def object(self, kind: str, choices: list[Json]) -> Json:
         return {

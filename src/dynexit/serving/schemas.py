@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 MOST_STOPS = 16
 MOST_CHOICES = 128
 MOST_PROMPTS = 128
 
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 5.0 is a whole one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 Stop = Annotated[str, StringConstraints(min_length=1)]
-TokenId = Annotated[int, Field(ge=0)]
+TokenId = Annotated[Whole, Field(ge=0)]
 Ids = Annotated[list[TokenId], Field(min_length=1)]
 
 
@@ -33,19 +40,22 @@ class Sampled(Body):
     model: str
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
-    n: int | None = Field(None, ge=1, le=MOST_CHOICES)
-    seed: int | None = None
+    n: Whole | None = Field(None, ge=1, le=MOST_CHOICES)
+    seed: Whole | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
     # fields of other servers
-    top_k: int | None = Field(None, ge=0)
+    top_k: Whole | None = Field(None, ge=0)
     min_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     repetition_penalty: float | None = Field(None, gt=0, allow_inf_nan=False)
     # our own
     threshold: float | None = Field(
-        None, ge=0, le=1, allow_inf_nan=False, description="Leave where the score is at least that."
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Leave where the score is at least that; above 1, run all layers.",
     )
     risk: float | None = Field(
         None, ge=0, le=1, allow_inf_nan=False, description="A certified risk of the exit set."
@@ -68,11 +78,11 @@ class CompletionRequest(Sampled):
     """Body of ``POST /v1/completions``."""
 
     prompt: str | Ids | Annotated[list[str] | list[Ids], Field(max_length=MOST_PROMPTS)]
-    max_tokens: int | None = Field(None, ge=1, description="16 if absent.")
-    logprobs: int | None = Field(None, ge=0, le=20)
+    max_tokens: Whole | None = Field(None, ge=1, description="16 if absent.")
+    logprobs: Whole | None = Field(None, ge=0, le=20)
     echo: bool | None = None
     suffix: str | None = None
-    best_of: int | None = None
+    best_of: Whole | None = None
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -120,10 +130,10 @@ class ChatRequest(Sampled):
     """Body of ``POST /v1/chat/completions``."""
 
     messages: list[Message] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1, description="As many as fit if absent.")
-    max_completion_tokens: int | None = Field(None, ge=1, description="The same, and goes first.")
+    max_tokens: Whole | None = Field(None, ge=1, description="As many as fit if absent.")
+    max_completion_tokens: Whole | None = Field(None, ge=1, description="The same, and goes first.")
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: Whole | None = Field(None, ge=0, le=20)
     tools: list[Any] | None = None
     functions: list[Any] | None = None
     response_format: ResponseFormat | None = None

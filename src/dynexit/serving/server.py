@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -48,7 +49,8 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=1024)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        number = None if isinstance(error, OverflowError | socket.gaierror) else error.errno
+        reason = str(error) if number is None else os.strerror(number)
         raise UserError(
             f"cannot listen at {host}:{port} ({reason}); give another --host or --port"
         ) from None

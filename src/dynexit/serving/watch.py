@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import random
 import time
 from typing import Any
 
@@ -31,7 +31,7 @@ class Watch:
             await self.app(scope, receive, send)
             return
         begin, seen = time.perf_counter(), {"status": 0}
-        request_id = secrets.token_hex(8)
+        request_id = f"{random.getrandbits(64):016x}"
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
