@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import dynexit
 from checkpoints import make_checkpoint
 from dynexit.cli import app
+from dynexit.inference.speculative import Lossless
 from dynexit.reference.pair import exits_directory
 from dynexit.reporting.depth import depth_colour
 
@@ -74,6 +75,21 @@ def test_what_a_call_says_takes_the_place_of_what_contradicts_it() -> None:
     assert fixed.choice(judge="mamba").judge == "mamba"
 
 
+def test_lossless_answers_are_the_full_models(model: dynexit.EarlyExitModel) -> None:
+    full = model.generate(PROMPT, judge="none")
+    drafted = model.generate(PROMPT, lossless=True, threshold=0.5)
+    assert drafted.ids == full.ids
+    assert drafted.drafting is not None
+    assert f"{drafted.drafting.accepted} of {drafted.drafting.drafts} drafts accepted" in repr(
+        drafted
+    )
+    stream = model.stream(PROMPT, lossless=Lossless(max_draft=2), threshold=0.5)
+    assert [token.id for token in stream] == full.ids
+    (batched,) = model.generate_batch([PROMPT], lossless=True, threshold=0.5)
+    assert batched.ids == full.ids
+    assert model.generate(PROMPT, lossless=True, judge="none").drafting is None
+
+
 def test_chat_asks_as_the_template_says(model: dynexit.EarlyExitModel) -> None:
     made = model.chat("What is the capital of France?")
     assert made.ids == model.generate(PROMPT).ids
@@ -124,7 +140,7 @@ def test_texts_are_escaped_in_a_notebook() -> None:
         ({"risk": 0.123}, "no certificate of risk 0.123"),
         ({"judge": "coin"}, "'coin' is not known"),
         ({"threshold": 0.5, "exit_layer": 6}, "give one or the other"),
-        ({"lossless": True}, "lossless"),
+        ({"lossless": "yes"}, "lossless"),
     ],
 )
 def test_mistakes_are_told(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dynexit.inference.chat_template import ChatTemplate, Message
     from dynexit.inference.generate import Stream
     from dynexit.inference.prompts import Prompt
+    from dynexit.inference.speculative import Lossless
     from dynexit.models.loading import Model
 
 
@@ -32,7 +33,8 @@ class ExitOptions(TypedDict, total=False):
 
     ``exits`` is the directory of an exit set, ``judge`` a judge's name (``none``: full depth),
     ``threshold`` the score to leave at, ``risk`` a bound with a certificate instead of it,
-    ``exit_layer`` one layer for every token, ``state`` what becomes of skipped layers.
+    ``exit_layer`` one layer for every token, ``state`` what becomes of skipped layers. With
+    ``lossless`` (true, or settings of it) exits draft and the last layer decides.
     """
 
     exits: str | PathLike[str] | None
@@ -44,7 +46,7 @@ class ExitOptions(TypedDict, total=False):
     state: str
     decide_every: int
     screen: int | None
-    lossless: bool
+    lossless: bool | Lossless
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -146,7 +148,7 @@ class EarlyExitModel:
 
         said = self._said(options)
         policy = self._choose(said).policy
-        made = generate(self.model, list(prompts), _settings(said), policy)
+        made = generate(self.model, list(prompts), _settings(said), policy, _lossless(said))
         return [Completion.of(one) for one in made]
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> TokenStream:
@@ -154,7 +156,8 @@ class EarlyExitModel:
         from dynexit.inference.generate import stream
 
         said = self._said(options)
-        return TokenStream(stream(self.model, prompt, _settings(said), self._choose(said).policy))
+        policy = self._choose(said).policy
+        return TokenStream(stream(self.model, prompt, _settings(said), policy, _lossless(said)))
 
     def chat(self, messages: str | Sequence[Message], **options: Unpack[Options]) -> Completion:
         """The answer to a conversation in the words of the checkpoint's chat template.
@@ -200,8 +203,6 @@ class EarlyExitModel:
     def _choose(self, said: Options) -> Choice:
         from dynexit.evaluation.certified import choose_certified
 
-        if said.get("lossless"):
-            raise UserError("lossless is planned and not there yet; leave it out")
         key = (_wish(said), said.get("risk"))
         if key not in self._choices:
             self._choices[key] = choose_certified(self.model, *key)
@@ -230,7 +231,7 @@ def load(
 
 def _wish(said: Mapping[str, Any]) -> Wish:
     given = {name: said[name] for name in Wish.__dataclass_fields__ if name in said}
-    wish = Wish(**given)
+    wish = Wish(**given | {"lossless": bool(said.get("lossless"))})
     exits, layers = wish.exits, wish.layers
     return replace(
         wish,
@@ -242,3 +243,14 @@ def _wish(said: Mapping[str, Any]) -> Wish:
 def _settings(said: Mapping[str, Any]) -> GenerationSettings:
     given = {name: said[name] for name in SamplingOptions.__annotations__ if name in said}
     return GenerationSettings(**given)
+
+
+def _lossless(said: Mapping[str, Any]) -> Lossless | None:
+    from dynexit.inference.speculative import Lossless
+
+    wanted = said.get("lossless", False)
+    if isinstance(wanted, Lossless):
+        return wanted
+    if not isinstance(wanted, bool):
+        raise UserError(f"lossless is {wanted!r}; give True, False or settings of it")
+    return Lossless() if wanted else None

@@ -77,6 +77,14 @@ def test_full_depth_ends_where_exits_are_asked_for() -> None:
     assert [turn["mean_exit_layer"] for turn in turns] == [12.0, 3.0]
 
 
+def test_lossless_on_the_way() -> None:
+    lines = ["/threshold 0.5", "/lossless on", FRANCE, "/lossless off", FRANCE, "/full", FRANCE]
+    drafted, exited, full = talk("\n".join(lines))
+    assert drafted["acceptance_rate"] > 0.0
+    assert exited["acceptance_rate"] is full["acceptance_rate"] is None
+    assert drafted["text"] == full["text"]
+
+
 def test_reset_forgets() -> None:
     turns = talk(f"{FRANCE}\n/reset\n{FRANCE}\n")
     assert len(turns) == 1

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from rich.text import Text
 
 from checkpoints import make_checkpoint
@@ -129,7 +130,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(endless: Terminal) -> None:
 
 
 def test_lines_are_given_out_once_they_are_whole() -> None:
-    lines = _Lines(20)
+    lines = _Lines(Console(width=20))
     given: list[str] = []
     for piece in (" The", " quick", " brown", " fox", " jumps", ".\n", "\n", "Then", " ", "\n"):
         given += [line.plain.rstrip() for line in lines.push(Text(piece))]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -85,7 +85,7 @@ class Screen:
             self._tell(f"the context has no room for the oldest turns ({self._session.forgotten})")
 
     def _show(self, stream: TokenStream, stop: list[int]) -> None:
-        lines, looked = _Lines(self._console.width), 0.0
+        lines, looked = _Lines(self._console), 0.0
         with Live(console=self._console, transient=True, auto_refresh=False) as live:
             for token in stream:
                 for line in lines.push(self._piece(token)):
@@ -114,8 +114,8 @@ class _Lines:
     White space at the beginning and the end of the whole is left out.
     """
 
-    def __init__(self, width: int) -> None:
-        self._width = width
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._held = Text()  # white space that may be the end
         self._begun = False
         self.last = Text()
@@ -135,13 +135,11 @@ class _Lines:
         return whole
 
     def _wrapped(self) -> list[Text]:
-        from rich.console import Console
-
-        console = Console(width=self._width)
+        console = self._console
         return [
             line
             for part in self.last.split(allow_blank=True)
-            for line in (part.wrap(console, self._width) if part.plain else [part])
+            for line in (part.wrap(console, console.width) if part.plain else [part])
         ]
 
 

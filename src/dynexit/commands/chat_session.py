@@ -106,6 +106,7 @@ def _row(turn: Turn) -> dict[str, Any]:
         "tokens_per_second": answer.tokens_per_second,
         "prompt_tokens": answer.prompt_tokens,
         "finish": "stopped" if turn.stopped else answer.finish,
+        "acceptance_rate": None if answer.drafting is None else answer.drafting.acceptance_rate,
         "tokens": [
             {"id": t.id, "text": t.text, "exit_layer": t.exit_layer, "score": t.score}
             for t in answer.tokens

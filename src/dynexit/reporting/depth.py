@@ -55,10 +55,13 @@ def depth_legend(exit_layers: Iterable[int], layers: int) -> Text:
 
 def depth_summary(generation: Generation) -> str:
     """The numbers of an answer on one line."""
-    count = len(generation.tokens)
+    count, drafting = len(generation.tokens), generation.drafting
+    verified = ""
+    if drafting is not None:
+        verified = f"{drafting.accepted} of {drafting.drafts} drafts accepted, "
     return (
         f"{count} token{'' if count == 1 else 's'}, "
         f"mean exit layer {generation.mean_exit_layer:.1f} of {generation.layers}, "
-        f"layer saving {generation.layer_saving:.1%}, "
+        f"layer saving {generation.layer_saving:.1%}, {verified}"
         f"{generation.tokens_per_second:.0f} tokens/s"
     )
