@@ -19,7 +19,7 @@ from dynexit.cli import Commands, app
 from dynexit.errors import UserError
 from dynexit.reference.pair import NAMES, reference_directory
 
-COMMANDS = ("demo", "info", "generate", "train-exits", "eval", "calibrate", "sweep")
+COMMANDS = ("demo", "info", "generate", "chat", "train-exits", "eval", "calibrate", "sweep")
 PROMPT = r"Question: What is the capital of France?\nAnswer:"
 SHORT = ("--max-new-tokens", "4")
 
