@@ -234,7 +234,7 @@ def test_stop(mistral: str) -> None:
         (("--judge", "margin", "--state", "thaw"), "'thaw' is not known"),
         (("--judge", "margin", "--state", "freeze"), "'freeze' has no meaning for attention"),
         (("--exit-layer", "2", "--state", "freeze"), "'freeze' has no meaning for attention"),
-        (("--lossless",), "--lossless is planned and not there yet"),
+        (("--lossless",), "--lossless drafts with exits; say which"),
         (("--dtype", "int3"), "--dtype 'int3' is not known"),
         (("--temperature", "-1"), "temperature is -1.0"),
         (("--max-new-tokens", "0"), "max_new_tokens is 0"),

@@ -17,22 +17,28 @@ from dynexit.commands.options import (
     Json,
     Judge,
     Layers,
+    Lossless,
+    MaxDraft,
     Model,
     Risk,
     Screen,
     State,
+    Strict,
     Threshold,
+    VerifyBelow,
+    VerifyEvery,
+    drafting_settings,
     whole_numbers,
 )
 from dynexit.commands.output import out, print_json
 from dynexit.commands.prompt import read_prompt, unescaped
-from dynexit.errors import UserError
 from dynexit.evaluation.certified import choose_certified
 from dynexit.exits.choice import Choice, Wish
 
 if TYPE_CHECKING:
     from dynexit.inference.generation import Generation
     from dynexit.inference.settings import GenerationSettings
+    from dynexit.inference.speculative.settings import Lossless as LosslessSettings
     from dynexit.models.loading import Model as LoadedModel
 
 
@@ -60,9 +66,11 @@ def generate(
     state: State = "recompute",
     decide_every: DecideEvery = 1,
     screen: Screen = None,
-    lossless: Annotated[
-        bool, typer.Option("--lossless", help="Planned: draft with exits, verify at full depth.")
-    ] = False,
+    lossless: Lossless = False,
+    max_draft: MaxDraft = None,
+    strict: Strict = False,
+    verify_every: VerifyEvery = None,
+    verify_below: VerifyBelow = None,
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", metavar="N", help="Longest answer.")
     ] = 64,
@@ -91,13 +99,12 @@ def generate(
 
     Without --judge, --exits and --exit-layer every token runs through all layers. The reference
     models have exit sets built in; others need one made by train-exits, or a judge that needs no
-    training.
+    training. With --lossless the exits only draft, and the text is the full model's; --json then
+    also decodes at full depth, to tell the speedup.
 
     Example: `dynexit generate reference:mistral "Question: What is the capital of
     France?\\nAnswer:" --judge mamba --show-depth`
     """
-    if lossless:
-        raise UserError("--lossless is planned and not there yet; leave it out")
     from dynexit.inference.settings import GenerationSettings
 
     text = read_prompt(prompt)
@@ -112,15 +119,39 @@ def generate(
         stop=tuple(unescaped(one, "--stop") for one in stop or ()),
     )
     chosen = None if layers is None else whole_numbers("--layers", layers)
-    wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every, screen)
+    how = drafting_settings(lossless, max_draft, strict, verify_every, verify_below)
+    wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every, screen, lossless)
     loaded = load(model, dtype, device)
     choice = choose_certified(loaded, wish, risk)
     if json:
-        from dynexit.inference.generate import generate as decode
-
-        print_json(describe(decode(loaded, text, settings, choice.policy)[0], loaded, choice))
+        print_json(_measured(loaded, text, settings, choice, how))
     else:
-        _show(loaded, text, settings, choice, show_depth)
+        _show(loaded, text, settings, choice, how, show_depth)
+
+
+def _measured(
+    model: LoadedModel,
+    text: str,
+    settings: GenerationSettings,
+    choice: Choice,
+    how: LosslessSettings | None,
+) -> dict[str, Any]:
+    """All that ``--json`` prints; lossless decoding is timed against plain decoding beside it."""
+    from dynexit.inference.generate import generate as decode
+    from dynexit.inference.speculative.timing import timed
+
+    if how is None:
+        return describe(decode(model, text, settings, choice.policy)[0], model, choice)
+    made = timed(model, text, settings, choice.policy, how)
+    drafting = made.generation.drafting
+    return describe(made.generation, model, choice) | {
+        "draft_tokens": drafting.drafts if drafting else 0,
+        "accepted_tokens": drafting.accepted if drafting else 0,
+        "acceptance_rate": drafting.acceptance_rate if drafting else 0.0,
+        "mean_acceptance_length": drafting.mean_acceptance_length if drafting else 0.0,
+        "speedup": made.speedup,
+        "lossless": how.exact,
+    }
 
 
 def describe(generation: Generation, model: LoadedModel, choice: Choice) -> dict[str, Any]:
@@ -149,7 +180,12 @@ def describe(generation: Generation, model: LoadedModel, choice: Choice) -> dict
 
 
 def _show(
-    model: LoadedModel, text: str, settings: GenerationSettings, choice: Choice, show_depth: bool
+    model: LoadedModel,
+    text: str,
+    settings: GenerationSettings,
+    choice: Choice,
+    how: LosslessSettings | None,
+    show_depth: bool,
 ) -> None:
     """The answer as it comes, then a line of numbers on standard error."""
     from rich.console import Console
@@ -160,7 +196,7 @@ def _show(
 
     console, depth = out(), model.backbone.depth
     plain = not console.is_terminal or console.no_color
-    answer = stream(model, text, settings, choice.policy)
+    answer = stream(model, text, settings, choice.policy, how)
     for token in answer:
         piece = Text(token.text)
         if show_depth:

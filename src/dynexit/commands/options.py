@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dynexit.errors import UserError
+
+if TYPE_CHECKING:
+    from dynexit.inference.speculative.settings import Lossless as LosslessSettings
+
 EXITS_PANEL = "When a token leaves"
+LOSSLESS_PANEL = "The full model's text, faster"
 SAMPLING_PANEL = "Choosing the next token"
 
 Model = Annotated[
@@ -67,6 +73,50 @@ ExitLayer = Annotated[
         metavar="N",
         help="Every token leaves after N layers, without a judge.",
         rich_help_panel=EXITS_PANEL,
+    ),
+]
+Lossless = Annotated[
+    bool,
+    typer.Option(
+        "--lossless",
+        help="Exits draft, the full depth verifies: the text is that of the full model.",
+        rich_help_panel=LOSSLESS_PANEL,
+    ),
+]
+MaxDraft = Annotated[
+    int | None,
+    typer.Option(
+        "--max-draft",
+        metavar="N",
+        help="Most drafts verified together; fewer where that pays. Default: 7.",
+        rich_help_panel=LOSSLESS_PANEL,
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Every token in calls of its own, for the rounding of plain decoding where several at "
+        "once round otherwise (a GPU, batches); slow.",
+        rich_help_panel=LOSSLESS_PANEL,
+    ),
+]
+VerifyEvery = Annotated[
+    int | None,
+    typer.Option(
+        "--verify-every",
+        metavar="K",
+        help="Verify every K-th draft only: no longer lossless.",
+        rich_help_panel=LOSSLESS_PANEL,
+    ),
+]
+VerifyBelow = Annotated[
+    float | None,
+    typer.Option(
+        "--verify-below",
+        metavar="X",
+        help="Verify drafts with scores below X only: no longer lossless.",
+        rich_help_panel=LOSSLESS_PANEL,
     ),
 ]
 State = Annotated[
@@ -146,3 +196,27 @@ def whole_numbers(option: str, text: str) -> tuple[int, ...]:
 def names(text: str) -> list[str]:
     """``"a, b"`` as names."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def drafting_settings(
+    lossless: bool,
+    max_draft: int | None,
+    strict: bool,
+    verify_every: int | None,
+    verify_below: float | None,
+) -> LosslessSettings | None:
+    """How to draft and verify, None without ``--lossless``."""
+    given = {
+        "max_draft": max_draft,
+        "strict": strict or None,
+        "verify_every": verify_every,
+        "verify_below": verify_below,
+    }
+    said = {name: value for name, value in given.items() if value is not None}
+    if not lossless:
+        for name in said:
+            raise UserError(f"--{name.replace('_', '-')} is about --lossless; add that")
+        return None
+    from dynexit.inference.speculative.settings import Lossless as LosslessSettings
+
+    return LosslessSettings(**said)  # type: ignore[arg-type]

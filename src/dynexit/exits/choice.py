@@ -35,7 +35,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Wish:
-    """The options about exits as they were given, None where they were not."""
+    """The options about exits as they were given, None where they were not. With ``lossless`` the
+    exits only draft, so that nothing is skipped for good."""
 
     exits: Path | None = None
     judge: str | None = None
@@ -45,6 +46,7 @@ class Wish:
     state: str = "recompute"
     decide_every: int = 1
     screen: int | None = None
+    lossless: bool = False
 
 
 def choose(model: Model, wish: Wish) -> Choice:
@@ -101,6 +103,11 @@ def _check(wish: Wish) -> None:
         raise UserError(f"--decide-every {wish.decide_every}: give a whole number of at least 1")
     if wish.judge == NONE and wish.exits is not None:
         raise UserError("--judge none means full depth, where --exits has no use; leave one out")
+    if wish.lossless and wish.state != "recompute":
+        raise UserError(
+            f"--lossless leaves the full model's own state, so --state {wish.state} has no meaning "
+            "with it; leave it out"
+        )
     from dynexit.exits.skipped import skipped_state
 
     skipped_state(wish.state)
@@ -121,10 +128,14 @@ def _judge(model: Model, wish: Wish) -> str | None:
         return wish.judge.replace("_", "-")
     if wish.exits is not None:
         return ""
-    if wish.threshold is None and wish.layers is None:
+    if wish.threshold is None and wish.layers is None and not wish.lossless:
         return None
     if model.name.startswith(REFERENCE) and wish.layers is None:
         return REFERENCE_JUDGE
+    if wish.threshold is None and wish.layers is None:
+        raise UserError(
+            "--lossless drafts with exits; say which by --exit-layer N, --judge NAME or --exits DIR"
+        )
     option = "--threshold" if wish.threshold is not None else "--layers"
     raise UserError(f"{option} needs a judge; add --judge NAME or --exits DIR")
 

@@ -18,7 +18,7 @@ from dynexit.errors import UserError
 from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.recompute import Recompute
 from dynexit.exits.translator import Translators
-from dynexit.inference.generation import Generation
+from dynexit.inference.generation import Drafting, Generation
 from dynexit.models.config import AttentionConfig, BackboneConfig
 from dynexit.models.cost import (
     LayerCost,
@@ -113,6 +113,8 @@ class Pricing:
         upto = self._layers.upto(generation.prompt_tokens - 1 + np.arange(count))
         ends = count * self._ends
         full = upto[:, self.depth].sum(0) + ends
+        if generation.drafting is not None:
+            return self._drafted(generation.drafting, exits, generation.prompt_tokens, full)
         spent = upto[np.arange(count), exits].sum(0) + self._beside[exits].sum(0) + ends
         spent = spent + sum(token.idle_readouts for token in generation.tokens) * self._idle
         if self.limit is not None:
@@ -124,6 +126,29 @@ class Pricing:
             full_flops=int(full[0]),
             full_bytes=int(full[1] + full[2]),
             full_layers=count * self.depth,
+        )
+
+    def _drafted(
+        self, drafting: Drafting, exits: NDArray[np.int64], prompt: int, full: Costs
+    ) -> DecodingCost:
+        """Every token fed runs through all layers, those that fell too, and is read out there; a
+        draft is read out at its exit as well. Weights are read once for all tokens that go through
+        a layer together. Tokens that fell count as if they stood at the middle of the answer."""
+        passes, drafts = np.array(drafting.passes), drafting.drafts
+        layers = self._layers.at(prompt - 1 + len(exits) // 2)  # [depth, 3]
+        early = exits[exits < self.depth]
+        beside = self._beside[early].mean(0) if len(early) else self._beside[0]
+        flops = drafting.fed * (layers[:, 0].sum() + self._ends[0]) + drafts * self._ends[0]
+        moved = (passes[:, None] * layers[:, 1:]).sum()
+        moved += (drafts + passes[-1]) * self._ends[1:].sum()
+        moved += drafting.cycles * self._layers.recurrent(layers)[:, 2].sum()  # ways back
+        return DecodingCost(
+            flops=int(flops + drafts * beside[0]),
+            bytes=int(moved + drafts * beside[1:].sum()),
+            layers=int(passes.sum()),
+            full_flops=int(full[0]),
+            full_bytes=int(full[1] + full[2]),
+            full_layers=len(exits) * self.depth,
         )
 
     def _caught_up(self, exits: Sequence[int], upto: Costs, limit: int) -> Costs:
@@ -161,7 +186,8 @@ class LayerTable:
         second = np.stack([_row(layer_cost(config, i, 1, dtype_bytes)) for i in layers])
         self._first, self._growth = first, second - first
         mixers = [layer.mixer for layer in config.layers]
-        attends = [isinstance(mixer, AttentionConfig) for mixer in mixers]
+        attends = np.array([isinstance(mixer, AttentionConfig) for mixer in mixers])
+        self._attends = attends
         windows = [m.window if isinstance(m, AttentionConfig) else None for m in mixers]
         self._most = np.array([np.iinfo(np.int64).max if w is None else w - 1 for w in windows])
         states = [advance_cost(config, i, dtype_bytes).state_bytes for i in layers]
@@ -172,6 +198,16 @@ class LayerTable:
         others = np.minimum(contexts[:, None], self._most)
         each = self._first + others[..., None] * self._growth
         return np.pad(each.cumsum(1), ((0, 0), (1, 0), (0, 0)))
+
+    def at(self, context: int) -> Costs:
+        """[depth, 3] of each layer for a token with that many others before it."""
+        costs: Costs = self._first + np.minimum(context, self._most)[:, None] * self._growth
+        return costs
+
+    def recurrent(self, layers: Costs) -> Costs:
+        """Those of [depth, 3] that are state-space layers'."""
+        chosen: Costs = layers[~self._attends]
+        return chosen
 
 
 def _beside(
