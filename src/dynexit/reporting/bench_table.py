@@ -95,12 +95,20 @@ def _times(value: float) -> str:
     return f"{value:.2f}x"
 
 
+def _share(value: float) -> str:
+    return f"{100 * value:.0f}%"
+
+
 def _two(value: float) -> str:
     return f"{value:.2f}"
 
 
 _MEASURED = ("seconds", "seconds_per_token", "peak", "gb_per_second")
-_UNSAID = ("low", "high", "imports")  # or said in another way
+# or said in another way
+_UNSAID = (
+    *("low", "high", "imports"),
+    *("later_layers", "acceptance_length", "draft_share", "verify_share"),
+)
 _FORMATS: dict[str, Callable[[float], str]] = {
     "seconds": _milliseconds,
     "seconds_per_token": _milliseconds,
@@ -113,9 +121,11 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "share_of_layer": percent,
     "share_of_readout": percent,
     "overhead": percent,
+    **dict.fromkeys(("right", "acceptance_rate"), _share),
     "gb_per_second": _two,
     "state_bytes": _bytes,
     "state_bytes_per_token": _bytes,
+    "trail_bytes": _bytes,
     **dict.fromkeys(("weights", "caches", "imports", "peak", "over", "bound"), _bytes),
 }
 _HEADERS = {
@@ -124,6 +134,10 @@ _HEADERS = {
     "tokens_per_second": "tokens/s",
     "gb_per_second": "GB/s",
     "exit_layer": "exit\nlayer",
+    "acceptance_rate": "accep-\nted",
+    "drafts_per_verification": "draf-\nted",
+    "trail_bytes": "trails",
+    "same_tokens": "same",
     "realised_saving": "real.\nsaving",
     "state_bytes": "state\nheld",
     "state_bytes_per_token": "state\nmoved",

@@ -12,6 +12,7 @@ from dynexit.evaluation.bench.context import Context
 from dynexit.evaluation.bench.depth import Depth
 from dynexit.evaluation.bench.judges import Judges
 from dynexit.evaluation.bench.limits import READ_BYTES, Limits
+from dynexit.evaluation.bench.lossless import LosslessDecoding
 from dynexit.evaluation.bench.machine import Machine
 from dynexit.evaluation.bench.memory import Memory
 from dynexit.evaluation.bench.peers import Peers
@@ -28,6 +29,7 @@ _SUITES: dict[str, Callable[[Subject, Plan], Suite]] = {
     "context": Context,
     "prefill": Prefill,
     "judges": Judges,
+    "lossless": LosslessDecoding,
     "memory": Memory,
     "machine": Machine,
     "peers": Peers,
