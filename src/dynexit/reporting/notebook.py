@@ -8,7 +8,7 @@ from dynexit.inference.generation import GeneratedToken, Generation
 from dynexit.reporting.depth import depth_colour, depth_summary
 
 _BOX = "font-family: ui-monospace, monospace; white-space: pre-wrap; line-height: 1.6"
-_NOTE = "font-size: smaller; opacity: 0.75; margin-top: 0.5em"
+_NOTE = "font-size: smaller; margin-top: 0.5em"
 
 
 def generation_html(generation: Generation) -> str:

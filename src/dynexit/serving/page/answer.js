@@ -65,7 +65,7 @@ export class Answer {
     this.#figure("time", `${this.seconds.toFixed(2)} s`);
     this.#figure("speed", this.tokens.length ? (this.tokens.length / this.seconds).toFixed(0) : "–");
     if (!layers || Number.isNaN(mean)) return;
-    this.saving = 1 - mean / layers;
+    this.saving = this.whole?.layer_saving ?? 1 - mean / layers; // drafts save otherwise
     this.mean = mean;
     this.#figure("mean", `${mean.toFixed(1)} of ${layers}`);
     this.#figure("saving", `${(100 * this.saving).toFixed(0)}%`);
