@@ -41,7 +41,9 @@ def test_json(checkpoint: str, tmp_path: Path) -> None:
     assert {"cpu", "threads", "torch", "date", "read_gb_per_s", "matvec_gb_per_s"} <= set(machine)
 
 
-@pytest.mark.parametrize("suite", ["depth", "batch", "context", "prefill", "judges", "machine"])
+@pytest.mark.parametrize(
+    "suite", ["depth", "batch", "context", "prefill", "judges", "lossless", "machine"]
+)
 def test_people_see_a_table(suite: str, checkpoint: str) -> None:
     options = ("--layers", "2", *QUICK, "--threads", "1")
     sizes = ("--sizes", "2,8") if suite in ("batch", "context", "prefill") else ()

@@ -107,7 +107,7 @@ _MEASURED = ("seconds", "seconds_per_token", "peak", "gb_per_second")
 # or said in another way
 _UNSAID = (
     *("low", "high", "imports"),
-    *("later_layers", "acceptance_length", "draft_share", "verify_share"),
+    *("later_layers", "acceptance_length", "draft_share", "verify_share", "trail_bytes"),
 )
 _FORMATS: dict[str, Callable[[float], str]] = {
     "seconds": _milliseconds,
@@ -125,7 +125,6 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "gb_per_second": _two,
     "state_bytes": _bytes,
     "state_bytes_per_token": _bytes,
-    "trail_bytes": _bytes,
     **dict.fromkeys(("weights", "caches", "imports", "peak", "over", "bound"), _bytes),
 }
 _HEADERS = {
@@ -136,7 +135,6 @@ _HEADERS = {
     "exit_layer": "exit\nlayer",
     "acceptance_rate": "accep-\nted",
     "drafts_per_verification": "draf-\nted",
-    "trail_bytes": "trails",
     "same_tokens": "same",
     "realised_saving": "real.\nsaving",
     "state_bytes": "state\nheld",

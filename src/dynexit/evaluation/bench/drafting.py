@@ -20,8 +20,6 @@ from dynexit.inference.speculative.settings import Lossless
 from dynexit.inference.speculative.speculation import Feed, Speculation
 from dynexit.models.backbone import Backbone
 
-NO_END: frozenset[int] = frozenset()
-
 
 @dataclass(frozen=True)
 class Decoded:
@@ -88,7 +86,7 @@ def decode_with_drafts(
     speculation.decoder.prefill([text[:-1]])
     last = text[-1]
     for _ in range(warm_up):  # a token with no room after it is not drafted
-        (made,) = speculation.step({0: Feed(last, 1, NO_END)})[0]
+        (made,) = speculation.step({0: Feed(last, 1, _go_on)})[0]
         last = made.token
     if warm_up:
         speculation.decoder.begin(0)
@@ -101,7 +99,7 @@ def _timed(speculation: Speculation, last: int, tokens: int) -> Decoded:
     total = drafting = verifying = 0.0
     while (room := tokens + 1 - len(ids)) > 0:
         verified, begin = tally.cycles, time.perf_counter()
-        made = speculation.step({0: Feed(ids[-1], room, NO_END)})[0]
+        made = speculation.step({0: Feed(ids[-1], room, _go_on)})[0]
         seconds = time.perf_counter() - begin
         total += seconds
         drafting += 0.0 if made else seconds
@@ -117,3 +115,8 @@ def _timed(speculation: Speculation, last: int, tokens: int) -> Decoded:
         tally.cycles,
         speculation.decoder.trail_bytes,
     )
+
+
+def _go_on(drafts: Sequence[int]) -> bool:
+    """No token ends the text."""
+    return False
