@@ -64,6 +64,7 @@ class Attention(nn.Module):
             and c.head_dim % 16 == 0
             and turned % 2 == 0
             and state.k.dtype == x.dtype
+            and (self.q_norm is None or self.q_norm.weight.dtype == x.dtype)
             and kernels.usable(x, state.k)
         )
 
@@ -75,7 +76,9 @@ class Attention(nn.Module):
             for out in together(x, self.q_proj, self.k_proj, self.v_proj)
         )
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+            # for any number of heads, so that a token's numbers don't depend on how many there are
+            q = kernels.rms_norm(q, self.q_norm.weight, self.q_norm.eps)
+            k = kernels.rms_norm(k, self.k_norm.weight, self.k_norm.eps)
         rotation = None if self.rope is None else place.rotation(self.rope, x.dtype)
         cache = (state.k, state.v)
         return kernels.attend(q, k, v, rotation, cache, place.span, c.window, c.scale)

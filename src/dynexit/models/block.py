@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from dynexit.models.attention import Attention
 from dynexit.models.cache import LayerState, RecurrentState
 from dynexit.models.config import AttentionConfig, BackboneConfig, Mamba2Config, MixerConfig
+from dynexit.models.fused import Fused
 from dynexit.models.mamba import Mamba
 from dynexit.models.mamba2 import Mamba2
 from dynexit.models.mlp import Mlp
@@ -35,6 +36,7 @@ class Block(nn.Module):
         self.mixer = build_mixer(layer.mixer, hidden, eps) if layer.mixer is not None else None
         self.mlp_norm = RmsNorm(hidden, eps) if layer.mlp is not None else None
         self.mlp = Mlp(layer.mlp, hidden) if layer.mlp is not None else None
+        self._fused = Fused()
 
     def new_state(
         self, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
@@ -43,6 +45,10 @@ class Block(nn.Module):
 
     def forward(self, hidden: Tensor, state: LayerState | None, place: Placement) -> Tensor:
         """``hidden`` [B, T, hidden] -> the same after this layer."""
+        done = self._fused.forward(self, hidden, state, place)
+        return self._by_parts(hidden, state, place) if done is None else done
+
+    def _by_parts(self, hidden: Tensor, state: LayerState | None, place: Placement) -> Tensor:
         if self.mixer is not None and self.mixer_norm is not None:
             mixed = self.mixer(self.mixer_norm(hidden), state, place)
             hidden = self._add(hidden, mixed)
@@ -52,6 +58,8 @@ class Block(nn.Module):
 
     def advance(self, hidden: Tensor, state: LayerState | None, place: Placement) -> None:
         """Update the layer's state for these tokens and compute nothing else."""
+        if self._fused.advance(self, hidden, state, place):
+            return
         if self.mixer is not None and self.mixer_norm is not None:
             self.mixer.advance(self.mixer_norm(hidden), state, place)  # type: ignore[arg-type]
 

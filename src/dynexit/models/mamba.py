@@ -100,7 +100,7 @@ class Mamba(nn.Module):
 
     def _step(
         self, mixed: Tensor, gate: Tensor | None, state: RecurrentState, place: Placement
-    ) -> Tensor:
+    ) -> Tensor | None:
         """Both [B, T, inner] -> the output [B, T, inner], none without a gate."""
         conv, span = self.conv1d, place.span
         inner = kernels.conv_step(mixed, state.conv, conv.weight, conv.bias, span)

@@ -49,8 +49,9 @@ class Mamba2(nn.Module):
             state.trail.write(projected[..., c.inner :], place)
         gate, mixed, dt = torch.split(projected, [c.inner, c.conv_dim, c.heads], dim=-1)
         if state is not None and self._has_kernel(x, place):
-            y, n = self._step(mixed, dt, state, place, output=True), self.norm
-            normed = kernels.gated_norm(y, gate, n.weight, n.groups, n.eps)
+            y, n = self._step(mixed, dt, gate, state, place), self.norm
+            assert y is not None
+            normed = kernels.group_norm(y, n.weight, n.groups, n.eps)
         else:
             normed = self.norm(self._scan(mixed, dt, state, place), gate).to(x.dtype)
         return self.out_proj(normed)  # type: ignore[no-any-return]
@@ -71,7 +72,7 @@ class Mamba2(nn.Module):
         """Update the state by inputs [B, T, conv_dim + heads] of convolution and time step."""
         mixed, dt = torch.split(inputs, [self.config.conv_dim, self.config.heads], dim=-1)
         if self._has_kernel(inputs, place):
-            self._step(mixed, dt, state, place, output=False)
+            self._step(mixed, dt, None, state, place)
             return
         inner, b, _ = self._convolve(mixed, state, place)
         step, a = self._time_step(dt, place), self._rate()
@@ -94,13 +95,20 @@ class Mamba2(nn.Module):
         )
 
     def _step(
-        self, mixed: Tensor, dt: Tensor, state: RecurrentState, place: Placement, output: bool
-    ) -> Tensor:
-        """[B, T, conv_dim] and [B, T, heads] -> outputs [B, T, inner] in fp32."""
+        self,
+        mixed: Tensor,
+        dt: Tensor,
+        gate: Tensor | None,
+        state: RecurrentState,
+        place: Placement,
+    ) -> Tensor | None:
+        """[B, T, conv_dim], [B, T, heads] and [B, T, inner] -> gated outputs [B, T, inner] in fp32,
+        none without a gate."""
         c, conv = self.config, self.conv1d
         mixed = kernels.conv_step(mixed, state.conv, conv.weight, conv.bias, place.span)
         limits, small = (c.dt_min, c.dt_max), (self.dt_bias, self.A_log, self.D)
-        return kernels.ssd_step(mixed, dt, *small, limits, state.ssm, place.span, c.groups, output)
+        ssm, span = state.ssm, place.span
+        return kernels.ssd_step(mixed, dt, gate, *small, limits, ssm, span, c.groups)
 
     def _scan(
         self, mixed: Tensor, dt: Tensor, state: RecurrentState | None, place: Placement

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynexit.errors import UserError
+from dynexit.models import kernels
 from dynexit.models.config import MlpConfig
 from dynexit.models.projection import Projection, together
 
@@ -37,10 +38,17 @@ class Mlp(nn.Module):
         self.gate_proj = Projection(hidden, wide, bias=bias) if config.gated else None
         self.up_proj = Projection(hidden, wide, bias=bias)
         self.down_proj = Projection(wide, hidden, bias=bias)
+        self.activation = config.activation
         self._act = activation(config.activation)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gate_proj is None:
-            return self.down_proj(self._act(self.up_proj(x)))  # type: ignore[no-any-return]
+            return self.down_proj(self._activate(self.up_proj(x), None))  # type: ignore[no-any-return]
         gate, up = together(x, self.gate_proj, self.up_proj)
-        return self.down_proj(self._act(gate) * up)  # type: ignore[no-any-return]
+        return self.down_proj(self._activate(gate, up))  # type: ignore[no-any-return]
+
+    def _activate(self, gate: Tensor, up: Tensor | None) -> Tensor:
+        """``act(gate) * up``, or ``act(gate)``."""
+        if self.activation in kernels.ACTIVATIONS and kernels.usable(gate, gate):
+            return kernels.activate(gate, up, self.activation)
+        return self._act(gate) if up is None else self._act(gate) * up

@@ -75,6 +75,13 @@ class Projection(nn.Linear):
             return None
         return self._prepared.get(weight) or self._prepared.keep(Matrix(weight, self.bias))
 
+    def part(self, x: Tensor, start: int, stop: int) -> Matrix | None:
+        """Rows ``start`` to ``stop`` as a matrix of their own, or None as ``matrix`` is."""
+        if self.matrix(x) is None:
+            return None
+        bias = None if self.bias is None else self.bias[start:stop]
+        return Matrix(self.weight[start:stop], bias)
+
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Outputs ``start`` to ``stop`` alone [..., stop - start]; no other row is read."""
         bias = None if self.bias is None else self.bias[start:stop]

@@ -48,13 +48,21 @@ class QuantizedProjection(nn.Module):
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Outputs ``start`` to ``stop`` alone [..., stop - start]; no other row is read."""
-        bias = None if self.bias is None else self.bias[start:stop]
-        if self.matrix(x) is None:
+        part = self.part(x, start, stop)
+        if part is None:
+            bias = None if self.bias is None else self.bias[start:stop]
             return self._multiply(x, start, stop, bias)
+        return kernels.multiply(x, part)[0]
+
+    def part(self, x: Tensor, start: int, stop: int) -> Matrix | None:
+        """Rows ``start`` to ``stop`` as a matrix of their own, or None as ``matrix`` is."""
+        if self.matrix(x) is None:
+            return None
         stored = (getattr(self, name, None) for name in STORED)
         weight, scales, zeros = (None if part is None else part[start:stop] for part in stored)
         assert weight is not None
-        return kernels.multiply(x, Matrix(weight, bias, scales, zeros))[0]
+        bias = None if self.bias is None else self.bias[start:stop]
+        return Matrix(weight, bias, scales, zeros)
 
     @abstractmethod
     def matrix(self, x: Tensor) -> Matrix | None:

@@ -9,6 +9,7 @@ rounding. ``DYNEXIT_KERNELS=off`` in the environment turns them off.
 
 from dynexit.models.kernels.attention import attend
 from dynexit.models.kernels.build import describe, library
+from dynexit.models.kernels.layer import Layer
 from dynexit.models.kernels.matrix import (
     MOST_TOKENS,
     Matrix,
@@ -16,20 +17,24 @@ from dynexit.models.kernels.matrix import (
     multiply,
     usable,
 )
-from dynexit.models.kernels.norm import rms_norm
-from dynexit.models.kernels.recurrent import conv_step, fits, gated_norm, selective_step, ssd_step
+from dynexit.models.kernels.norm import ACTIVATIONS, activate, group_norm, rms_norm
+from dynexit.models.kernels.recurrent import LANES, conv_step, fits, selective_step, ssd_step
 from dynexit.models.kernels.span import Span
 
 __all__ = [
+    "ACTIVATIONS",
+    "LANES",
     "MOST_TOKENS",
+    "Layer",
     "Matrix",
     "Span",
+    "activate",
     "attend",
     "available",
     "conv_step",
     "describe",
     "fits",
-    "gated_norm",
+    "group_norm",
     "library",
     "multiply",
     "rms_norm",

@@ -1,24 +1,14 @@
 /* A few tokens of each row through causal attention: keys are rotated and written to the cache with
  * the values, then every query sees all positions up to its own (or the last `window` of them).
  * Queries that share keys read them together, once. */
+#include "attention.h"
+
 #include <omp.h>
 
 #include "vectors.h"
 
-#define QUERIES 4 /* done together, */
-#define KEYS 4    /* with as many keys */
+#define KEYS 4    /* done together, as QUERIES are */
 #define BLOCK 256 /* values that stay in the nearest cache */
-
-typedef struct {
-    const void *q, *k, *v;   /* [rows, tokens, heads or kv_heads, size] */
-    const void *cosine, *sine; /* [tables, tokens, turned], null without rotation */
-    void *keys, *values;     /* the cache [slots, kv_heads, capacity, size] */
-    void *out;               /* [rows, tokens, heads, size] */
-    const int64_t *slots, *starts, *lengths; /* [rows]: place in the cache, position, tokens */
-    long rows, tokens, heads, kv_heads, size, turned, tables, capacity, window;
-    float scale;
-    int is_bf16, threads;
-} Attention;
 
 /* x of one head turned to its position: channel i pairs with i + turned / 2 */
 INLINE void turn(const Attention *a, const void *x, long at, long table, float *out, int h) {
@@ -34,13 +24,13 @@ INLINE void turn(const Attention *a, const void *x, long at, long table, float *
 }
 
 INLINE long table_of(const Attention *a, long row, long token) {
-    return ((a->tables > 1 ? row : 0) * a->tokens + token) * a->turned;
+    return ((a->tables > 1 ? row : 0) * a->span.tokens + token) * a->turned;
 }
 
 INLINE void remember(const Attention *a, long row, long head, int h) {
-    for (long t = 0; t < a->lengths[row]; t++) {
-        long from = ((row * a->tokens + t) * a->kv_heads + head) * a->size;
-        long to = ((a->slots[row] * a->kv_heads + head) * a->capacity + a->starts[row] + t) * a->size;
+    for (long t = 0; t < a->span.lengths[row]; t++) {
+        long from = ((row * a->span.tokens + t) * a->kv_heads + head) * a->size;
+        long to = ((a->span.slots[row] * a->kv_heads + head) * a->capacity + a->span.starts[row] + t) * a->size;
         float turned[a->size];
         turn(a, a->k, from, table_of(a, row, t), turned, h);
         for (long i = 0; i < a->size; i++) {
@@ -72,7 +62,7 @@ INLINE void score(const Attention *a, const float *q, int n, long base, long spa
     }
 }
 
-/* scores[room] -> their softmax over [first, last], with zeros elsewhere; room is a multiple of 16 */
+/* scores[room] -> their softmax over [first, last], with zeros elsewhere; room is a multiple of LANES */
 INLINE void soften(float *scores, long room, long first, long last) {
     vec totals = {0};
     float most = -INFINITY;
@@ -113,17 +103,17 @@ INLINE void weigh(const Attention *a, const float *scores, int n, long base, lon
 
 /* all queries of one row that share a head of keys; scores has room for QUERIES of them */
 INLINE void attend_head(const Attention *a, long row, long head, float *scores, int h) {
-    long fold = a->heads / a->kv_heads, start = a->starts[row], count = a->lengths[row] * fold;
+    long fold = a->heads / a->kv_heads, start = a->span.starts[row], count = a->span.lengths[row] * fold;
     long begin = a->window && start + 1 > a->window ? start + 1 - a->window : 0;
-    long span = start + a->lengths[row] - begin, room = (span + LANES - 1) / LANES * LANES;
-    long base = ((a->slots[row] * a->kv_heads + head) * a->capacity + begin) * a->size;
+    long span = start + a->span.lengths[row] - begin, room = (span + LANES - 1) / LANES * LANES;
+    long base = ((a->span.slots[row] * a->kv_heads + head) * a->capacity + begin) * a->size;
     for (long at = 0; at < count; at += QUERIES) {
         int n = count - at < QUERIES ? (int)(count - at) : QUERIES;
         float queries[QUERIES * a->size];
         long to[QUERIES];
         for (int i = 0; i < n; i++) {
             long token = (at + i) / fold;
-            to[i] = ((row * a->tokens + token) * a->heads + head * fold + (at + i) % fold) * a->size;
+            to[i] = ((row * a->span.tokens + token) * a->heads + head * fold + (at + i) % fold) * a->size;
             turn(a, a->q, to[i], table_of(a, row, token), queries + i * a->size, h);
         }
         score(a, queries, n, base, span, room, scores, h);
@@ -136,17 +126,32 @@ INLINE void attend_head(const Attention *a, long row, long head, float *scores, 
     }
 }
 
-INLINE void attend_rows(const Attention *a, float *scratch, long room, int h) {
-#pragma omp parallel for collapse(2) schedule(dynamic, 1) num_threads(a->threads)
-    for (long row = 0; row < a->rows; row++)
+INLINE void attend_typed(const Attention *a, int h) {
+    float *scores = a->scratch + omp_get_thread_num() * QUERIES * a->room;
+#pragma omp for collapse(2) schedule(dynamic, 1) nowait
+    for (long row = 0; row < a->span.rows; row++)
         for (long head = 0; head < a->kv_heads; head++) {
             remember(a, row, head, h);
-            attend_head(a, row, head, scratch + omp_get_thread_num() * QUERIES * room, h);
+            attend_head(a, row, head, scores, h);
         }
 }
 
-/* `scratch` is threads * QUERIES * room floats, room the longest text rounded up to 16 */
-void attend(const Attention *a, float *scratch, long room) {
-    if (a->is_bf16) attend_rows(a, scratch, room, 1);
-    else attend_rows(a, scratch, room, 0);
+void attend_rows(const Attention *a) {
+    if (a->is_bf16) attend_typed(a, 1);
+    else attend_typed(a, 0);
+}
+
+void remember_rows(const Attention *a) {
+#pragma omp for collapse(2) schedule(static) nowait
+    for (long row = 0; row < a->span.rows; row++)
+        for (long head = 0; head < a->kv_heads; head++) {
+            if (a->is_bf16) remember(a, row, head, 1);
+            else remember(a, row, head, 0);
+        }
+}
+
+/* For a caller that is alone. */
+void attend(const Attention *a) {
+#pragma omp parallel num_threads(a->threads)
+    attend_rows(a);
 }

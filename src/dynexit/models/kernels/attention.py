@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dynexit.models.kernels.build import loaded
-from dynexit.models.kernels.span import Span
+from dynexit.models.kernels.span import Span, SpanFields
 
 _LANES, _QUERIES = 16, 4
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
@@ -17,9 +17,10 @@ _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 class _Attention(ctypes.Structure):
     _fields_ = (
         *((name, _POINTER) for name in ("q", "k", "v", "cosine", "sine", "keys", "values", "out")),
-        *((name, _POINTER) for name in ("slots", "starts", "lengths")),
-        *((name, _LONG) for name in ("rows", "tokens", "heads", "kv_heads", "size", "turned")),
-        *((name, _LONG) for name in ("tables", "capacity", "window")),
+        ("scratch", _POINTER),
+        ("span", SpanFields),
+        *((name, _LONG) for name in ("heads", "kv_heads", "size", "turned")),
+        *((name, _LONG) for name in ("tables", "capacity", "window", "room")),
         ("scale", ctypes.c_float),
         ("is_bf16", _INT),
         ("threads", _INT),
@@ -55,11 +56,8 @@ def attend(
         keys.data_ptr(),
         values.data_ptr(),
         out.data_ptr(),
-        span.slots.data_ptr(),
-        span.starts.data_ptr(),
-        span.lengths.data_ptr(),
-        rows,
-        tokens,
+        scratch.data_ptr(),
+        span.fields(rows, tokens),
         heads,
         keys.shape[1],
         size,
@@ -67,9 +65,10 @@ def attend(
         1 if cosine is None else cosine.shape[0],
         keys.shape[2],
         window or 0,
+        room,
         scale,
         q.dtype == torch.bfloat16,
         threads,
     )
-    loaded().attend(ctypes.byref(call), scratch.data_ptr(), room)
+    loaded().attend(ctypes.byref(call))
     return out

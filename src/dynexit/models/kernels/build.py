@@ -20,7 +20,19 @@ import torch
 from dynexit.files import atomic_path
 
 SWITCH = "DYNEXIT_KERNELS"  # "off" leaves everything to PyTorch
-_SOURCES = ("vectors.h", "matrix.h", "team.h", "matrix.c", "norm.c", "recurrent.c", "attention.c")
+_SOURCES = (
+    *(
+        "vectors.h",
+        "team.h",
+        "span.h",
+        "matrix.h",
+        "norm.h",
+        "attention.h",
+        "recurrent.h",
+        "layer.h",
+    ),
+    *("matrix.c", "norm.c", "activation.c", "recurrent.c", "attention.c", "mixers.c", "layer.c"),
+)
 _FLAGS = (
     "-O3",
     "-march=native",
@@ -32,6 +44,7 @@ _FLAGS = (
     "-Wno-psabi",
     "-Werror=implicit-function-declaration",
 )
+_OWN_NAMES = "-Wl,-Bsymbolic"  # no other library's function of the same name is taken for ours
 _WIDE = "-mprefer-vector-width=512"  # x86 alone knows it
 
 
@@ -64,24 +77,17 @@ def describe() -> str:
 
 
 def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
-    """With the types of arguments; a product takes a pointer to a structure by itself."""
+    """With the types of arguments; most take a pointer to a structure."""
     pointer, long, real, flag = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
     library.multiply.argtypes = (pointer, long)
-    library.attend.argtypes = (pointer, pointer, long)
-    library.rms_norm.argtypes = (*(pointer,) * 3, long, long, real, flag, flag)
-    library.conv_step.argtypes = (pointer, long, *(pointer,) * 6, *(long,) * 4, flag, flag)
-    library.ssd_step.argtypes = (
-        *(pointer, pointer, long, *(pointer,) * 3, real, real, *(pointer,) * 5),
-        *(*(long,) * 6, flag, flag),
-    )
-    library.gated_norm.argtypes = (
-        *(pointer, pointer, long, pointer, pointer),
-        *(long, long, long, real, flag),
-    )
-    library.selective_step.argtypes = (
-        *(*(pointer,) * 7, long, *(pointer,) * 4),
-        *(*(long,) * 4, flag, flag),
-    )
+    for name in ("attend", "conv_step", "ssd_step", "selective_step"):
+        getattr(library, name).argtypes = (pointer,)
+    library.rms_norm.argtypes = (pointer, long, pointer, pointer, long, long, real, flag, flag)
+    library.group_norm.argtypes = (*(pointer,) * 3, *(long,) * 3, real, flag)
+    library.activate.argtypes = (*(pointer,) * 3, long, long, flag, flag)
+    library.run_layer.argtypes = (pointer, pointer)
+    library.layer_room.argtypes = (pointer, pointer)
+    library.layer_room.restype = long
     return library
 
 
@@ -111,7 +117,8 @@ def _compile(compiler: str, folder: Path, out: Path) -> None:
     wide = [_WIDE] if platform.machine() in ("x86_64", "AMD64") else []
     # PyTorch brings its own OpenMP; a second one beside it would fight over the cores
     own = [str(path) for path in (Path(torch.__file__).parent / "lib").glob("libgomp*")]
-    command = [compiler, *_FLAGS, *wide, *files, *own[:1], "-lm", "-o", str(out)]
+    linked = [_OWN_NAMES] if platform.system() == "Linux" else []
+    command = [compiler, *_FLAGS, *wide, *files, *own[:1], *linked, "-lm", "-o", str(out)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
 
 

@@ -7,17 +7,51 @@ padding are zeros.
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 from torch import Tensor
 
 from dynexit.models.kernels.build import loaded
-from dynexit.models.kernels.span import Span
+from dynexit.models.kernels.span import Span, SpanFields
 
 LANES = 16
+_POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+_END = (("is_bf16", _INT), ("threads", _INT))
+
+
+class _Conv(ctypes.Structure):
+    _fields_ = (
+        *((name, _POINTER) for name in ("x", "state", "weight", "bias", "out")),
+        ("span", SpanFields),
+        *((name, _LONG) for name in ("stride", "channels", "taps")),
+        *_END,
+    )
+
+
+class _Ssd(ctypes.Structure):
+    _fields_ = (
+        *((name, _POINTER) for name in ("mixed", "dt", "dt_bias", "a_log", "skip", "gate")),
+        *((name, _POINTER) for name in ("ssm", "y")),
+        ("span", SpanFields),
+        *((name, _LONG) for name in ("stride", "heads", "width", "groups", "size")),
+        *((name, ctypes.c_float) for name in ("dt_min", "dt_max")),
+        *_END,
+    )
+
+
+class _Selective(ctypes.Structure):
+    _fields_ = (
+        *((name, _POINTER) for name in ("x", "dt", "b", "c", "a_log", "skip", "gate")),
+        *((name, _POINTER) for name in ("ssm", "out")),
+        ("span", SpanFields),
+        *((name, _LONG) for name in ("stride", "inner", "size")),
+        *_END,
+    )
 
 
 def fits(*sizes: int) -> bool:
-    """Whether these numbers of channels can be done sixteen at a time."""
+    """Whether these numbers of channels can be done as many at a time as a register holds."""
     return all(size % LANES == 0 for size in sizes)
 
 
@@ -25,29 +59,27 @@ def conv_step(x: Tensor, conv: Tensor, weight: Tensor, bias: Tensor | None, span
     """Causal convolution and SiLU of ``x`` [B, T, channels] (a part of wider tokens is allowed),
     with ``weight`` [channels, 1, taps]; ``conv`` [slots, taps - 1, channels] moves on."""
     rows, tokens, channels = x.shape
-    out = _room(x, span, channels)
-    loaded().conv_step(
+    out = x.new_empty(rows, tokens, channels)
+    call = _Conv(
         x.data_ptr(),
-        x.stride(1),
         conv.data_ptr(),
         weight.data_ptr(),
         None if bias is None else bias.data_ptr(),
         out.data_ptr(),
-        span.slots.data_ptr(),
-        span.lengths.data_ptr(),
-        rows,
-        tokens,
+        span.fields(rows, tokens),
+        x.stride(1),
         channels,
         weight.shape[-1],
-        x.dtype == torch.bfloat16,
-        torch.get_num_threads(),
+        *_kind(x),
     )
+    loaded().conv_step(ctypes.byref(call))
     return out
 
 
 def ssd_step(
     mixed: Tensor,
     dt: Tensor,
+    gate: Tensor | None,
     dt_bias: Tensor,
     a_log: Tensor,
     skip: Tensor,
@@ -55,58 +87,33 @@ def ssd_step(
     ssm: Tensor,
     span: Span,
     groups: int,
-    output: bool,
-) -> Tensor:
+) -> Tensor | None:
     """``mixed`` [B, T, heads * width + 2 * groups * size] is x, B and C side by side, ``dt``
-    [B, T, heads] (a part of wider tokens) the time step before bias, softplus and ``limits``;
-    ``ssm`` [slots, heads, width, size]. The output [B, T, heads * width] in fp32 with D x in it,
-    empty if not wanted."""
+    [B, T, heads] the time step before bias, softplus and ``limits``, ``gate`` [B, T, heads *
+    width], both parts of the same wider tokens; ``ssm`` [slots, heads, width, size].
+    ``(C h + D x) silu(gate)`` [B, T, heads * width] in fp32; without a gate the state alone."""
     rows, tokens, (_, heads, width, size) = *mixed.shape[:2], ssm.shape
-    y = _room(mixed, span, heads * width if output else 0, torch.float32)
-    scratch = ssm.new_empty(rows * tokens * 2 * groups * size)
-    loaded().ssd_step(
+    y = None if gate is None else ssm.new_empty(rows, tokens, heads * width)
+    call = _Ssd(
         mixed.data_ptr(),
         dt.data_ptr(),
-        dt.stride(1),
         dt_bias.data_ptr(),
         a_log.data_ptr(),
         skip.data_ptr(),
-        *limits,
+        None if gate is None else gate.data_ptr(),
         ssm.data_ptr(),
-        y.data_ptr() if output else None,
-        scratch.data_ptr(),
-        span.slots.data_ptr(),
-        span.lengths.data_ptr(),
-        rows,
-        tokens,
+        None if y is None else y.data_ptr(),
+        span.fields(rows, tokens),
+        dt.stride(1),
         heads,
         width,
         groups,
         size,
-        mixed.dtype == torch.bfloat16,
-        torch.get_num_threads(),
+        *limits,
+        *_kind(mixed),
     )
+    loaded().ssd_step(ctypes.byref(call))
     return y
-
-
-def gated_norm(y: Tensor, gate: Tensor, weight: Tensor, groups: int, eps: float) -> Tensor:
-    """RMS norm by group of ``y * silu(gate)``, in the type of ``weight``; ``y`` [B, T, inner] in
-    fp32 is used up, ``gate`` [B, T, inner] may be a part of wider tokens."""
-    rows, tokens, inner = y.shape
-    out = gate.new_empty(rows, tokens, inner)
-    loaded().gated_norm(
-        y.data_ptr(),
-        gate.data_ptr(),
-        gate.stride(1),
-        weight.data_ptr(),
-        out.data_ptr(),
-        rows * tokens,
-        inner,
-        groups,
-        eps,
-        weight.dtype == torch.bfloat16,
-    )
-    return out
 
 
 def selective_step(
@@ -119,13 +126,13 @@ def selective_step(
     gate: Tensor | None,
     ssm: Tensor,
     span: Span,
-) -> Tensor:
+) -> Tensor | None:
     """``x`` [B, T, inner], ``dt`` [B, T, inner] before softplus, ``b`` and ``c`` [B, T, size] in
-    fp32; ``ssm`` [slots, inner, size]. ``(C h + D x) silu(gate)`` [B, T, inner]; without a gate it
-    is empty, and the state alone is computed."""
+    fp32; ``ssm`` [slots, inner, size]. ``(C h + D x) silu(gate)`` [B, T, inner]; without a gate
+    the state alone is computed."""
     rows, tokens, inner = x.shape
-    out = _room(x, span, 0 if gate is None else inner)
-    loaded().selective_step(
+    out = None if gate is None else torch.empty_like(x)
+    call = _Selective(
         x.data_ptr(),
         dt.data_ptr(),
         b.data_ptr(),
@@ -133,22 +140,17 @@ def selective_step(
         a_log.data_ptr(),
         skip.data_ptr(),
         None if gate is None else gate.data_ptr(),
-        0 if gate is None else gate.stride(1),
         ssm.data_ptr(),
-        None if gate is None else out.data_ptr(),
-        span.slots.data_ptr(),
-        span.lengths.data_ptr(),
-        rows,
-        tokens,
+        None if out is None else out.data_ptr(),
+        span.fields(rows, tokens),
+        0 if gate is None else gate.stride(1),
         inner,
         ssm.shape[-1],
-        x.dtype == torch.bfloat16,
-        torch.get_num_threads(),
+        *_kind(x),
     )
+    loaded().selective_step(ctypes.byref(call))
     return out
 
 
-def _room(x: Tensor, span: Span, channels: int, dtype: torch.dtype | None = None) -> Tensor:
-    """For outputs [B, T, channels]; the kernels leave padding as it is."""
-    make = x.new_zeros if span.padded else x.new_empty
-    return make(*x.shape[:2], channels, dtype=x.dtype if dtype is None else dtype)
+def _kind(x: Tensor) -> tuple[bool, int]:
+    return x.dtype == torch.bfloat16, torch.get_num_threads()

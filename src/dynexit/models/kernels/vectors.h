@@ -160,6 +160,17 @@ INLINE vec exp_vec(vec x) {
 
 INLINE vec silu_vec(vec x) { return x / (1.0f + exp_vec(-x)); }
 
+/* every other number of a and b, from the first or from the second on */
+#if LANES == 16
+#define EVENS {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30}
+#elif LANES == 8
+#define EVENS {0, 2, 4, 6, 8, 10, 12, 14}
+#else
+#define EVENS {0, 2, 4, 6}
+#endif
+INLINE vec evens(vec a, vec b) { return __builtin_shuffle(a, b, (ivec)EVENS); }
+INLINE vec odds(vec a, vec b) { return __builtin_shuffle(a, b, (ivec)EVENS + 1); }
+
 /* the same number of `stride` apart in 16 neighbours */
 INLINE vec strided(const void *p, long i, long stride, int is_bf16) {
     vec out;

@@ -1,0 +1,118 @@
+"""A whole layer in one call; see ``layer.c``."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynexit.models.kernels.build import loaded
+from dynexit.models.kernels.matrix import Product
+from dynexit.models.kernels.span import Span, SpanFields
+
+_POINTER, _LONG, _REAL, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
+
+
+def _each(kind: Any, names: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, kind) for name in names.split())
+
+
+class AttentionPart(ctypes.Structure):
+    """As ``layer.h`` has it, like all of these."""
+
+    _fields_ = (
+        *_each(Product, "q k v o"),
+        *_each(_POINTER, "q_norm k_norm"),
+        *_each(_LONG, "heads kv_heads size turned window"),
+        *_each(_REAL, "norm_eps scale"),
+    )
+
+
+class Mamba2Part(ctypes.Structure):
+    _fields_ = (
+        *_each(Product, "input out"),
+        *_each(_POINTER, "conv conv_bias dt_bias a_log skip norm"),
+        *_each(_LONG, "inner channels taps heads width groups size"),
+        *_each(_REAL, "dt_min dt_max norm_eps"),
+    )
+
+
+class MambaPart(ctypes.Structure):
+    _fields_ = (
+        *_each(Product, "input select dt out"),
+        *_each(_POINTER, "conv conv_bias a_log skip dt_norm b_norm c_norm"),
+        *_each(_LONG, "inner taps rank size"),
+        *_each(_REAL, "norm_eps"),
+    )
+
+
+class MlpPart(ctypes.Structure):
+    _fields_ = (*_each(Product, "gate up down"), *_each(_INT, "activation"))
+
+
+class LayerFields(ctypes.Structure):
+    _fields_ = (
+        *_each(_POINTER, "mixer_norm mlp_norm attention mamba2 mamba mlp"),
+        *_each(_LONG, "width widest"),
+        *_each(_REAL, "eps scale"),
+        *_each(_INT, "is_bf16 stream_is_bf16"),
+    )
+
+
+class _Call(ctypes.Structure):
+    _fields_ = (
+        *_each(_POINTER, "stream out first second cosine sine projected room"),
+        ("span", SpanFields),
+        *_each(_LONG, "tables capacity longest"),
+        *_each(_INT, "threads"),
+    )
+
+
+class Layer:
+    """A layer as the kernels take it. ``held`` are all the parts and tensors to whose memory
+    ``fields`` points; they are kept alive."""
+
+    def __init__(self, fields: LayerFields, held: Sequence[object]) -> None:
+        self._fields, self._held = fields, tuple(held)
+        self._address = ctypes.addressof(fields)
+        self._rooms: dict[tuple[int, int, int, bool], int] = {}
+
+    def run(
+        self,
+        stream: Tensor,
+        out: Tensor | None,
+        states: tuple[Tensor, Tensor] | None,
+        rotation: tuple[Tensor, Tensor] | None,
+        span: Span,
+        projected: Tensor | None = None,
+    ) -> None:
+        """``stream`` [B, T, hidden] through the layer to ``out``, of the same type and both
+        contiguous; without ``out`` only the states are brought up to date. ``states`` are those of
+        the mixer, ``rotation`` that of its positions (``models.rope``), and into ``projected`` goes
+        what a recurrent mixer's in-projection gives."""
+        rows, tokens, _ = stream.shape
+        keys = None if states is None else states[0]
+        longest, threads = max(16, 1 << (span.end - 1).bit_length()), torch.get_num_threads()
+        call = _Call(
+            stream.data_ptr(),
+            None if out is None else out.data_ptr(),
+            *(None, None) if states is None else (states[0].data_ptr(), states[1].data_ptr()),
+            *(None, None) if rotation is None else (rotation[0].data_ptr(), rotation[1].data_ptr()),
+            None if projected is None else projected.data_ptr(),
+            None,
+            span.fields(rows, tokens),
+            1 if rotation is None else rotation[0].shape[0],
+            0 if keys is None else keys.shape[-2],
+            longest,
+            threads,
+        )
+        key = (rows * tokens, longest, threads, out is None)
+        needed = self._rooms.get(key)
+        if needed is None:
+            needed = self._rooms[key] = loaded().layer_room(self._address, ctypes.byref(call))
+        room = torch.empty(needed, dtype=torch.uint8)
+        call.room = room.data_ptr()
+        loaded().run_layer(self._address, ctypes.byref(call))
