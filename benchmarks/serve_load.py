@@ -93,9 +93,11 @@ class Address:
         self.host, self.port = host, port
 
     @asynccontextmanager
-    async def ask(self, body: bytes) -> AsyncIterator[tuple[int, asyncio.StreamReader]]:
-        """The status of the answer, and where its body can be read."""
+    async def ask(self, body: bytes) -> AsyncIterator[tuple[int, asyncio.StreamReader, float]]:
+        """The status of the answer, where its body can be read, and when it was asked for: once
+        connected, as clients keep their connections."""
         reader, writer = await asyncio.open_connection(self.host, self.port)
+        begin = time.perf_counter()
         try:
             writer.write(
                 b"POST /v1/completions HTTP/1.1\r\nhost: load\r\nconnection: close\r\n"
@@ -103,7 +105,7 @@ class Address:
             )
             await writer.drain()
             head = await reader.readuntil(b"\r\n\r\n")
-            yield int(head.split(None, 2)[1]), reader
+            yield int(head.split(None, 2)[1]), reader, begin
         finally:
             writer.close()
 
@@ -117,8 +119,9 @@ async def events(reader: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
 
 async def read_stream(address: Address, case: Case, seen: Seen, pause: float = 0.0) -> None:
     """Read a stream to its end, waiting that long before each token, and compare."""
-    last, text, exits, end = time.perf_counter(), "", list[int](), None
-    async with address.ask(json.dumps(case.body | {"stream": True}).encode()) as (status, reader):
+    text, exits, end = "", list[int](), None
+    async with address.ask(json.dumps(case.body | {"stream": True}).encode()) as asked:
+        status, reader, last = asked
         async for event in events(reader):
             if "error" in event:
                 break
@@ -141,7 +144,7 @@ async def read_stream(address: Address, case: Case, seen: Seen, pause: float = 0
 
 async def read_whole(address: Address, case: Case, seen: Seen) -> None:
     """Wait for an answer in one piece and compare."""
-    async with address.ask(json.dumps(case.body).encode()) as (status, reader):
+    async with address.ask(json.dumps(case.body).encode()) as (status, reader, _):
         body = await reader.read()
     if status != 200:
         seen.outcomes[f"lost ({status})"] += 1
@@ -165,7 +168,7 @@ async def go_away(address: Address, case: Case, seen: Seen) -> None:
 
 async def be_broken(address: Address, seen: Seen) -> None:
     """Send what is no request; a status from 400 to 499 is right."""
-    async with address.ask(random.choice(BROKEN)) as (status, reader):
+    async with address.ask(random.choice(BROKEN)) as (status, reader, _):
         await reader.read()
     seen.outcomes["refused" if 400 <= status < 500 else f"not refused ({status})"] += 1
 

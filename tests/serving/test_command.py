@@ -108,6 +108,7 @@ def test_a_port_that_is_taken(refused: Callable[..., str]) -> None:
         (["--port", "0", "--target-ms", "20", "--judge", "none"], "--target-ms needs certified"),
         (["--port", "0", "--exits", "/nowhere"], "/nowhere"),
         (["--port", "0", "--api-key", " "], "--api-key must be"),
+        (["--cors", "https://a.example/"], "--cors https://a.example/: give an origin"),
     ],
 )
 def test_mistakes_take_one_line(

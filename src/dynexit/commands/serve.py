@@ -113,6 +113,7 @@ def serve(
     limits = Limits(max_batch, max_queue, max_context, time_limit)
     if api_key is not None and not (api_key.isascii() and api_key.strip()):
         raise UserError("--api-key must be ASCII text that is not blank")
+    _check_origins(cors or [])
     place = server.listen(host, port)
     loaded = load(model, dtype, device)
     choice, depths = _depths(loaded, Wish(exits, judge, threshold, state=state), risk)
@@ -135,6 +136,13 @@ def serve(
     print(f"{name} at http://{shown}:{address[1]}, {_words(choice, depths)}", flush=True)
     log_to_stderr()
     server.serve(plan, place)
+
+
+def _check_origins(origins: list[str]) -> None:
+    for origin in origins:
+        scheme, _, rest = origin.partition("://")
+        if origin != "*" and (scheme not in ("http", "https") or not rest or "/" in rest):
+            raise UserError(f"--cors {origin}: give an origin such as https://chat.example, or *")
 
 
 def _server() -> Any:
