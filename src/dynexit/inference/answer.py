@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dynexit.inference.decoder import Step
 from dynexit.inference.generation import Drafting, GeneratedToken, Generation
 from dynexit.inference.text import TextStream
 from dynexit.models import Model
+
+
+_TAIL = 8  # tokens in which a stop string may have begun, at least
 
 
 class Answer:
@@ -21,6 +26,8 @@ class Answer:
         self.finish = ""
         self.seconds = 0.0
         self._eos = model.eos_ids
+        self._stop = stop
+        self._decode = model.tokenizer.decode
         self._text = TextStream(model.tokenizer, stop)
 
     def generation(
@@ -47,9 +54,15 @@ class Answer:
         """Tokens that may still come."""
         return self.budget - len(self.tokens)
 
-    def ends_at(self, token: int) -> bool:
-        """Whether this token ends any answer."""
-        return token in self._eos
+    def would_end(self, tokens: Sequence[int]) -> bool:
+        """Whether the answer would be over with these tokens, which might come next."""
+        if tokens[-1] in self._eos:
+            return True
+        if not self._stop:
+            return False
+        tail = [token.id for token in self.tokens[-_TAIL:]]
+        text = self._decode([*tail, *tokens])
+        return any(stop in text for stop in self._stop)
 
     def push(self, token: int, step: Step, row: int) -> GeneratedToken:
         """Take the next token, made by a step; ``finish`` says whether it was the last."""

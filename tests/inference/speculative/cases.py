@@ -118,10 +118,14 @@ def speculate(
         sampler.see(row, prompt)
     answers: list[list[int]] = [[] for _ in prompts]
     active = list(range(rows))
+
+    def over(drafts: Sequence[int]) -> bool:
+        return drafts[-1] in ends
+
     while active:
         feeds = {
             row: Feed(
-                (answers[row] or [prompts[row][-1]])[-1], tokens[row] - len(answers[row]), ends
+                (answers[row] or [prompts[row][-1]])[-1], tokens[row] - len(answers[row]), over
             )
             for row in active
         }

@@ -40,7 +40,6 @@ class SpeculativeRun:
             lossless,
             draft_policy(backbone.config, policy, lossless),
         )
-        self._ends = frozenset(model.eos_ids)
         self._chunk = settings.prefill_chunk
         self._depth = backbone.depth
         self._prefill_seconds = 0.0
@@ -76,7 +75,7 @@ class SpeculativeRun:
             active = [row for row in active if not self._answers[row].finish]
 
     def _feed(self, answer: Answer) -> Feed:
-        return Feed(answer.last, answer.room, self._ends)
+        return Feed(answer.last, answer.room, answer.would_end)
 
     def _push(self, answer: Answer, made: list[Made]) -> list[GeneratedToken]:
         """The tokens up to where the answer ends; what was verified beyond is left out."""

@@ -8,7 +8,7 @@ out otherwise than drafted, the row goes back to the last token that stands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dynexit.exits.policy import ExitPolicy
@@ -23,12 +23,12 @@ from dynexit.models.backbone import Backbone
 
 @dataclass(frozen=True)
 class Feed:
-    """What a row feeds: its last token, which other tokens it may still make (``room``), and those
-    after which nothing comes (``ends``)."""
+    """What a row feeds: its last token, how many it may still make (``room``), and whether nothing
+    comes after these drafts if they stand (``ends``)."""
 
     token: int
     room: int
-    ends: frozenset[int]
+    ends: Callable[[Sequence[int]], bool]
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Speculation:
         checked = self._settings.checks(tally.drafts, step.scores[at])
         left, score = step.exit_layers[at], step.scores[at]
         cycle.drafts.append(Draft(token, left, score, proposal, checked))
-        if token not in feed.ends:
+        if not feed.ends([draft.token for draft in cycle.drafts]):
             return []
         if not cycle.checked:  # all stand as they are, and nothing comes after them
             return self._close(row, cycle, [draft.token for draft in cycle.drafts], None)
