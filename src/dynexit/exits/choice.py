@@ -20,6 +20,7 @@ REFERENCE = "reference:"
 REFERENCE_JUDGE = "mamba"  # the one a reference model uses where none is named
 FIRST_EXIT = 0.25  # of the depth: the reference models are trained to be read from there on
 UNTRAINED_THRESHOLD = 0.9
+DRAFT_THRESHOLD = 0.5  # of trained judges: a draft that falls costs less than one not made
 NONE = "none"
 
 
@@ -174,7 +175,7 @@ def _of_set(model: Model, exits: ExitSet, wish: Wish) -> Choice:
     if wish.layers is not None and wish.layers != exits.layers:
         known = ",".join(map(str, exits.layers))
         raise UserError(f"--layers: this exit set has the exit layers {known}; leave --layers out")
-    given = wish.threshold
+    given = DRAFT_THRESHOLD if wish.lossless and wish.threshold is None else wish.threshold
     thresholds = exits.thresholds if given is None else (given,) * len(exits.layers)
     state = skipped_state(wish.state)
     state.check(model.backbone.config)

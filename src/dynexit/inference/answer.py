@@ -9,7 +9,6 @@ from dynexit.inference.generation import Drafting, GeneratedToken, Generation
 from dynexit.inference.text import TextStream
 from dynexit.models import Model
 
-
 _TAIL = 8  # tokens in which a stop string may have begun, at least
 
 

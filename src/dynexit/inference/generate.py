@@ -11,6 +11,7 @@ from dynexit.inference.generation import GeneratedToken, Generation
 from dynexit.inference.prompts import Prompt, begin_answers, capacity
 from dynexit.inference.sampling import Sampler
 from dynexit.inference.settings import GenerationSettings
+from dynexit.inference.speculative.draft_policy import DraftPolicy
 from dynexit.inference.speculative.run import SpeculativeRun
 from dynexit.inference.speculative.settings import Lossless
 from dynexit.models import Model
@@ -22,16 +23,19 @@ def generate(
     settings: GenerationSettings | None = None,
     policy: ExitPolicy | None = None,
     lossless: Lossless | None = None,
+    drafting: DraftPolicy | None = None,
 ) -> list[Generation]:
     """Answer every prompt, all of them in one batch; a single string gives a list of one.
 
     A prompt is a text or its token ids. Without a policy every token runs to the last layer. With
     ``lossless`` the policy's exits draft and the last layer decides, so that the answers are those
-    of the full model; ``policy.state`` has no part in that.
+    of the full model; ``policy.state`` has no part in that. How far to draft is learned anew in
+    each call, or goes on from call to call with a ``drafting`` of one's own (see
+    ``speculative.costs.draft_policy``).
     Raises ``UserError`` for an empty prompt or one beyond the model's context.
     """
     texts: list[Prompt] = [prompts] if isinstance(prompts, str) else list(prompts)
-    run = _run(model, texts, settings or GenerationSettings(), policy, lossless)
+    run = _run(model, texts, settings or GenerationSettings(), policy, lossless, drafting)
     for _ in run.steps():
         pass
     return run.generations()
@@ -43,10 +47,11 @@ def _run(
     settings: GenerationSettings,
     policy: ExitPolicy | None,
     lossless: Lossless | None,
+    drafting: DraftPolicy | None,
 ) -> Run | SpeculativeRun:
     if lossless is None or policy is None:  # where no token leaves early, nothing is drafted
         return Run(model, prompts, settings, policy)
-    return SpeculativeRun(model, prompts, settings, policy, lossless)
+    return SpeculativeRun(model, prompts, settings, policy, lossless, drafting)
 
 
 class Stream:
@@ -71,9 +76,11 @@ def stream(
     settings: GenerationSettings | None = None,
     policy: ExitPolicy | None = None,
     lossless: Lossless | None = None,
+    drafting: DraftPolicy | None = None,
 ) -> Stream:
     """Answer one prompt token by token; the tokens' texts joined are the answer."""
-    return Stream(_run(model, [prompt], settings or GenerationSettings(), policy, lossless))
+    wanted = settings or GenerationSettings()
+    return Stream(_run(model, [prompt], wanted, policy, lossless, drafting))
 
 
 class Run:

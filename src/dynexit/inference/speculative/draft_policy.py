@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-_PRIOR = (2.0, 1.0)  # drafts accepted and rejected before anything is known
+_PRIOR = 3.0  # drafts that what is expected counts for before anything is known
 _MEMORY = 64.0  # drafts after which what was learned counts 1/e
 _FIRST_GAP, _LONGEST_GAP = 16, 256  # full tokens between trials while drafting does not pay
 
@@ -23,15 +23,22 @@ class DraftPolicy:
     """Learns over the texts of one model and exit policy; it may serve several rows and calls.
 
     ``costs`` gives the cost of a draft by exit layer and ``verifying`` that of a token verified
-    along with another, both as a share of a full token.
+    along with another, both as a share of a full token; ``expected`` the share of drafts that is
+    accepted by exit layer, as long as nothing is known.
     """
 
-    def __init__(self, costs: Mapping[int, float], verifying: float, longest: int) -> None:
+    def __init__(
+        self,
+        costs: Mapping[int, float],
+        verifying: float,
+        longest: int,
+        expected: Mapping[int, float],
+    ) -> None:
         self._costs = dict(costs)
         self._verifying = verifying
         self._longest = longest
-        self._stood = dict.fromkeys(costs, _PRIOR[0])
-        self._fell = dict.fromkeys(costs, _PRIOR[1])
+        self._stood = {layer: _PRIOR * expected[layer] for layer in costs}
+        self._fell = {layer: _PRIOR * (1.0 - expected[layer]) for layer in costs}
         self._used = dict.fromkeys(costs, 1.0)
         self._gap, self._plain = _FIRST_GAP, 0
         self._plan: tuple[int, float] | None = None

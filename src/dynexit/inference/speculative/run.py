@@ -12,6 +12,7 @@ from dynexit.inference.prompts import Prompt, begin_answers, capacity
 from dynexit.inference.sampling import Sampler
 from dynexit.inference.settings import GenerationSettings
 from dynexit.inference.speculative.costs import draft_policy
+from dynexit.inference.speculative.draft_policy import DraftPolicy
 from dynexit.inference.speculative.settings import Lossless
 from dynexit.inference.speculative.speculation import Feed, Made, Speculation
 from dynexit.models import Model
@@ -27,6 +28,7 @@ class SpeculativeRun:
         settings: GenerationSettings,
         policy: ExitPolicy,
         lossless: Lossless,
+        drafting: DraftPolicy | None = None,
     ) -> None:
         backbone, rows = model.backbone, len(prompts)
         self._answers = begin_answers(model, prompts, settings)
@@ -38,7 +40,7 @@ class SpeculativeRun:
             policy,
             self._sampler,
             lossless,
-            draft_policy(backbone.config, policy, lossless),
+            drafting or draft_policy(backbone.config, policy, lossless),
         )
         self._chunk = settings.prefill_chunk
         self._depth = backbone.depth
