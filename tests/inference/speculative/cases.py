@@ -112,7 +112,7 @@ def speculate(
     sampler = Sampler(settings, len(prompts), VOCAB)
     drafting = draft_policy(model.config, policy, lossless)
     rows = len(prompts)
-    made = Speculation(model, rows, CAPACITY, policy, sampler, lossless, drafting)
+    made = Speculation(model, rows, CAPACITY, policy, lossless, drafting)
     made.decoder.prefill([prompt[:-1] for prompt in prompts])
     for row, prompt in enumerate(prompts):
         sampler.see(row, prompt)
@@ -125,7 +125,11 @@ def speculate(
     while active:
         feeds = {
             row: Feed(
-                (answers[row] or [prompts[row][-1]])[-1], tokens[row] - len(answers[row]), over
+                (answers[row] or [prompts[row][-1]])[-1],
+                tokens[row] - len(answers[row]),
+                over,
+                sampler,
+                row,
             )
             for row in active
         }

@@ -82,24 +82,24 @@ def decode_with_drafts(
     sampler = Sampler(GenerationSettings(), 1, backbone.config.vocab)
     capacity = len(text) + warm_up + tokens
     drafting = draft_policy(backbone.config, policy, how)
-    speculation = Speculation(backbone, 1, capacity, policy, sampler, how, drafting)
+    speculation = Speculation(backbone, 1, capacity, policy, how, drafting)
     speculation.decoder.prefill([text[:-1]])
     last = text[-1]
     for _ in range(warm_up):  # a token with no room after it is not drafted
-        (made,) = speculation.step({0: Feed(last, 1, _go_on)})[0]
+        (made,) = speculation.step({0: Feed(last, 1, _go_on, sampler)})[0]
         last = made.token
     if warm_up:
         speculation.decoder.begin(0)
         speculation.decoder.commit(0)
-    return _timed(speculation, last, tokens)
+    return _timed(speculation, sampler, last, tokens)
 
 
-def _timed(speculation: Speculation, last: int, tokens: int) -> Decoded:
+def _timed(speculation: Speculation, sampler: Sampler, last: int, tokens: int) -> Decoded:
     tally, ids = speculation.tallies[0], [last]
     total = drafting = verifying = 0.0
     while (room := tokens + 1 - len(ids)) > 0:
         verified, begin = tally.cycles, time.perf_counter()
-        made = speculation.step({0: Feed(ids[-1], room, _go_on)})[0]
+        made = speculation.step({0: Feed(ids[-1], room, _go_on, sampler)})[0]
         seconds = time.perf_counter() - begin
         total += seconds
         drafting += 0.0 if made else seconds

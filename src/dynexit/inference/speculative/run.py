@@ -38,7 +38,6 @@ class SpeculativeRun:
             rows,
             capacity(self._answers),
             policy,
-            self._sampler,
             lossless,
             drafting or draft_policy(backbone.config, policy, lossless),
         )
@@ -63,7 +62,7 @@ class SpeculativeRun:
         active, seconds = list(range(len(prompts))), 0.0
         while active:
             begin = time.perf_counter()
-            feeds = {row: self._feed(self._answers[row]) for row in active}
+            feeds = {row: self._feed(row) for row in active}
             made = self._speculation.step(feeds)
             took = time.perf_counter() - begin
             seconds += took
@@ -76,8 +75,9 @@ class SpeculativeRun:
                 yield tokens
             active = [row for row in active if not self._answers[row].finish]
 
-    def _feed(self, answer: Answer) -> Feed:
-        return Feed(answer.last, answer.room, answer.would_end)
+    def _feed(self, row: int) -> Feed:
+        answer = self._answers[row]
+        return Feed(answer.last, answer.room, answer.would_end, self._sampler, row)
 
     def _push(self, answer: Answer, made: list[Made]) -> list[GeneratedToken]:
         """The tokens up to where the answer ends; what was verified beyond is left out."""

@@ -24,11 +24,14 @@ from dynexit.models.backbone import Backbone
 @dataclass(frozen=True)
 class Feed:
     """What a row feeds: its last token, how many it may still make (``room``), and whether nothing
-    comes after these drafts if they stand (``ends``)."""
+    comes after these drafts if they stand (``ends``). Tokens are chosen by row ``seat`` of
+    ``sampler``."""
 
     token: int
     room: int
     ends: Callable[[Sequence[int]], bool]
+    sampler: Sampler
+    seat: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,14 +81,13 @@ class Speculation:
         rows: int,
         capacity: int,
         policy: ExitPolicy,
-        sampler: Sampler,
         settings: Lossless,
         drafting: DraftPolicy,
     ) -> None:
         most, strict = settings.most_waiting, settings.strict
         self.decoder = VerifyingDecoder(backbone, rows, capacity, policy, most, strict)
         self.tallies = [Tally([0] * backbone.depth) for _ in range(rows)]
-        self._sampler, self._settings, self._drafting = sampler, settings, drafting
+        self._settings, self._drafting = settings, drafting
         self._depth = backbone.depth
         self._cycles: list[Cycle | None] = [None] * rows
 
@@ -100,24 +102,26 @@ class Speculation:
         """Feed one token to each of these rows; the tokens that stand by now, none while a row
         drafts."""
         rows = sorted(feeds)
-        deep = [row for row in rows if self._prepare(row, feeds[row])]
-        ids = [self._next(row, feeds[row]) for row in rows]
+        deep = [row for row in rows if self.prepare(row, feeds[row])]
+        ids = [self.next(row, feeds[row]) for row in rows]
         step = self.decoder.step(ids, rows, deep)
-        made: dict[int, list[Made]] = {}
-        for at, row in enumerate(rows):
-            self.tallies[row].ran(0, step.exit_layers[at], fed=1)
-            if step.exit_layers[at] == self._depth:
-                made[row] = self._verify(row, step.scores[at])
-            else:
-                made[row] = self._draft(row, step, at, feeds[row])
-        return made
+        return {row: self.take(row, feeds[row], step, at) for at, row in enumerate(rows)}
 
-    def _next(self, row: int, feed: Feed) -> int:
+    def next(self, row: int, feed: Feed) -> int:
+        """The token that the row feeds: its last draft if it has any."""
         cycle = self._cycles[row]
         return cycle.drafts[-1].token if cycle is not None and cycle.drafts else feed.token
 
-    def _prepare(self, row: int, feed: Feed) -> bool:
-        """Begin a cycle where there is none; whether the row's token is to run to the end."""
+    def take(self, row: int, feed: Feed, step: Step, at: int) -> list[Made]:
+        """What came of a row's token in a step of the decoder, where it was number ``at``."""
+        self.tallies[row].ran(0, step.exit_layers[at], fed=1)
+        if step.exit_layers[at] == self._depth:
+            return self._verify(row, feed, step.scores[at])
+        return self._draft(row, feed, step, at)
+
+    def prepare(self, row: int, feed: Feed) -> bool:
+        """To be called before each step: begins a cycle where there is none, and tells whether the
+        row's token is to run to the end."""
         cycle = self._cycles[row]
         if cycle is None:
             longest = min(self._longest(), feed.room - 1)
@@ -139,10 +143,10 @@ class Speculation:
         checked = [draft.exit_layer for draft in cycle.drafts if draft.checked]
         return self._settings.adapt and bool(checked) and not self._drafting.goes_on(checked)
 
-    def _draft(self, row: int, step: Step, at: int, feed: Feed) -> list[Made]:
+    def _draft(self, row: int, feed: Feed, step: Step, at: int) -> list[Made]:
         cycle, tally = self._cycles[row], self.tallies[row]
         assert cycle is not None
-        token, proposal = propose(self._sampler, row, step.logits[at : at + 1])
+        token, proposal = propose(feed.sampler, feed.seat, step.logits[at : at + 1])
         tally.drafts += 1
         checked = self._settings.checks(tally.drafts, step.scores[at])
         left, score = step.exit_layers[at], step.scores[at]
@@ -153,9 +157,9 @@ class Speculation:
             return self._close(row, cycle, [draft.token for draft in cycle.drafts], None)
         self.decoder.flush(row)
         tally.ran(min(draft.exit_layer for draft in cycle.drafts), self._depth, fed=0)
-        return self._verify(row, None)
+        return self._verify(row, feed, None)
 
-    def _verify(self, row: int, score: float | None) -> list[Made]:
+    def _verify(self, row: int, feed: Feed, score: float | None) -> list[Made]:
         """Tokens by the logits at the last layer of all that waited, and of a token that came there
         by itself."""
         logits, cycle = self.decoder.verified(row), self._cycles[row]
@@ -163,8 +167,8 @@ class Speculation:
             self._cycles[row] = None
             if cycle is not None:
                 self.decoder.commit(row)
-            return [Made(self._sampler.sample(logits, [row])[0], self._depth, score)]
-        tokens = accept(self._sampler, row, cycle.drafts, logits)
+            return [Made(feed.sampler.sample(logits, [feed.seat])[0], self._depth, score)]
+        tokens = accept(feed.sampler, feed.seat, cycle.drafts, logits)
         return self._close(row, cycle, tokens, score)
 
     def _close(self, row: int, cycle: Cycle, tokens: list[int], score: float | None) -> list[Made]:
