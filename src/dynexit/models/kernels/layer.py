@@ -78,7 +78,7 @@ class Layer:
     def __init__(self, fields: LayerFields, held: Sequence[object]) -> None:
         self._fields, self._held = fields, tuple(held)
         self._address = ctypes.addressof(fields)
-        self._rooms: dict[tuple[int, int, int, bool], int] = {}
+        self._rooms: dict[tuple[int, int, int, int, bool, bool], int] = {}
 
     def run(
         self,
@@ -109,7 +109,7 @@ class Layer:
             longest,
             threads,
         )
-        key = (rows * tokens, longest, threads, out is None)
+        key = (rows, tokens, longest, threads, out is None, projected is None)
         needed = self._rooms.get(key)
         if needed is None:
             needed = self._rooms[key] = loaded().layer_room(self._address, ctypes.byref(call))
