@@ -150,7 +150,35 @@ def test_mistakes_are_told(
         model.generate(PROMPT, **options)  # type: ignore[arg-type]
 
 
-def test_mistakes_show_at_loading() -> None:
+def test_a_checkpoint_that_samples_does_so_unless_told_otherwise(tmp_path: Path) -> None:
+    directory = make_checkpoint(tmp_path / "model", "mistral")
+    says = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 5}
+    (directory / "generation_config.json").write_text(json.dumps(says))
+    model = dynexit.load(directory)
+    assert (model.settings.temperature, model.settings.top_p) == (0.7, 0.9)
+    seeds = {model.generate("ab", seed=seed).text for seed in range(4)}
+    assert len(seeds) > 1
+    plain = [model.generate("ab", temperature=0, top_p=1.0, seed=seed) for seed in range(2)]
+    assert plain[0].ids == plain[1].ids
+    assert len(plain[0].ids) == 5
+
+    greedy = dynexit.load(directory, temperature=0)
+    assert greedy.settings.greedy
+    assert greedy.generate("ab").ids == plain[0].ids
+    drawn = greedy.generate("ab", temperature=None, seed=1)  # back to the checkpoint's
+    assert drawn.ids == model.generate("ab", seed=1).ids
+    options = ["--seed", "1", "--max-new-tokens", "5", "--json"]
+    said = json.loads(CliRunner().invoke(app, ["generate", str(directory), "ab", *options]).stdout)
+    assert [token["id"] for token in said["tokens"]] == drawn.ids
+
+
+def test_mistakes_show_at_loading(tmp_path: Path) -> None:
+    with pytest.raises(dynexit.UserError, match="temperature is -1"):
+        dynexit.load(MISTRAL, temperature=-1)
+    directory = make_checkpoint(tmp_path / "model", "mistral")
+    (directory / "generation_config.json").write_text('{"top_p": 7}')
+    with pytest.raises(dynexit.UserError, match=r"generation_config\.json: top_p"):
+        dynexit.load(directory)
     with pytest.raises(dynexit.UserError, match="'coin' is not known"):
         dynexit.load(MISTRAL, judge="coin")
     with pytest.raises(dynexit.UserError, match="dtype"):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 from dynexit.errors import UserError
 from dynexit.exits.choice import NONE, Choice, Wish
 from dynexit.inference.generation import GeneratedToken, Generation
-from dynexit.inference.settings import GenerationSettings
+from dynexit.inference.settings import GenerationSettings, from_generation_config
 
 if TYPE_CHECKING:
     from dynexit.inference.chat_template import ChatTemplate, Message
@@ -50,14 +50,18 @@ class ExitOptions(TypedDict, total=False):
 
 
 class SamplingOptions(TypedDict, total=False):
-    """How the next token is chosen, and when an answer ends: see ``GenerationSettings``."""
+    """How the next token is chosen, and when an answer ends: see ``GenerationSettings``.
 
-    max_new_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    repetition_penalty: float
+    What is left out, or None, is as the checkpoint's ``generation_config.json`` has it, so that a
+    checkpoint with ``do_sample`` samples unless ``temperature`` is 0; what that leaves out is off.
+    """
+
+    max_new_tokens: int | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float | None
     seed: int | None
     stop: str | Sequence[str]
     prefill_chunk: int
@@ -121,7 +125,8 @@ class EarlyExitModel:
         self.model = model
         self._defaults = defaults
         self._choices: dict[tuple[Wish, float | None], Choice] = {}
-        self.choice(**defaults)  # a mistake shows at loading
+        self._settings(defaults)  # a mistake shows at loading
+        self.choice(**defaults)
 
     @property
     def layers(self) -> int:
@@ -131,7 +136,7 @@ class EarlyExitModel:
     @property
     def settings(self) -> GenerationSettings:
         """How a call chooses tokens and ends answers unless it says otherwise."""
-        return _settings(self._defaults)
+        return self._settings(self._defaults)
 
     def generate(self, prompt: Prompt, **options: Unpack[Options]) -> Completion:
         """The answer to one prompt, a text or its token ids."""
@@ -148,7 +153,7 @@ class EarlyExitModel:
 
         said = self._said(options)
         policy = self._choose(said).policy
-        made = generate(self.model, list(prompts), _settings(said), policy, _lossless(said))
+        made = generate(self.model, list(prompts), self._settings(said), policy, _lossless(said))
         return [Completion.of(one) for one in made]
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> TokenStream:
@@ -157,7 +162,8 @@ class EarlyExitModel:
 
         said = self._said(options)
         policy = self._choose(said).policy
-        return TokenStream(stream(self.model, prompt, _settings(said), policy, _lossless(said)))
+        settings = self._settings(said)
+        return TokenStream(stream(self.model, prompt, settings, policy, _lossless(said)))
 
     def chat(self, messages: str | Sequence[Message], **options: Unpack[Options]) -> Completion:
         """The answer to a conversation in the words of the checkpoint's chat template.
@@ -200,6 +206,10 @@ class EarlyExitModel:
         kept = {name: value for name, value in self._defaults.items() if name not in dropped}
         return cast(Options, {**kept, **options})
 
+    def _settings(self, said: Mapping[str, Any]) -> GenerationSettings:
+        given = {name: said.get(name) for name in SamplingOptions.__annotations__}
+        return from_generation_config(self.model.generation, **given)
+
     def _choose(self, said: Options) -> Choice:
         from dynexit.evaluation.certified import choose_certified
 
@@ -220,7 +230,8 @@ def load(
     ``reference:mamba2``.
 
     The options hold for every call that does not say otherwise. Without a word about exits every
-    token runs through all layers. Raises ``UserError`` for a mistake in any of them.
+    token runs through all layers; without one about sampling the checkpoint's
+    ``generation_config.json`` decides. Raises ``UserError`` for a mistake in any of them.
     """
     from dynexit.models.device import find_device, find_dtype
     from dynexit.models.loading import load_model
@@ -238,11 +249,6 @@ def _wish(said: Mapping[str, Any]) -> Wish:
         exits=None if exits is None else Path(exits),
         layers=None if layers is None else tuple(layers),
     )
-
-
-def _settings(said: Mapping[str, Any]) -> GenerationSettings:
-    given = {name: said[name] for name in SamplingOptions.__annotations__ if name in said}
-    return GenerationSettings(**given)
 
 
 def _lossless(said: Mapping[str, Any]) -> Lossless | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dynexit.commands.options import (
     EXITS_PANEL,
-    SAMPLING_PANEL,
     Device,
     Dtype,
     ExitLayer,
@@ -18,9 +17,14 @@ from dynexit.commands.options import (
     Json,
     Judge,
     Model,
+    RepetitionPenalty,
     Risk,
+    Seed,
     State,
+    Temperature,
     Threshold,
+    TopK,
+    TopP,
 )
 from dynexit.commands.output import note, print_json
 from dynexit.errors import UserError
@@ -28,10 +32,6 @@ from dynexit.exits.choice import REFERENCE, REFERENCE_JUDGE
 
 if TYPE_CHECKING:
     from dynexit.commands.chat_session import Session
-
-
-def _sampling(help: str, *names: str, metavar: str = "X") -> Any:
-    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=SAMPLING_PANEL)
 
 
 def chat(
@@ -65,13 +65,11 @@ def chat(
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", metavar="N", help="Longest answer.")
     ] = 256,
-    temperature: Annotated[float, _sampling("0 takes the best token.", "--temperature")] = 0.0,
-    top_k: Annotated[int, _sampling("Among the K best; 0 is off.", "--top-k", metavar="K")] = 0,
-    top_p: Annotated[float, _sampling("Among the best that hold X; 1 is off.", "--top-p")] = 1.0,
-    repetition_penalty: Annotated[
-        float, _sampling("Divides scores of tokens seen; 1 is off.", "--repetition-penalty")
-    ] = 1.0,
-    seed: Annotated[int | None, _sampling("Of sampling.", "--seed", metavar="N")] = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    repetition_penalty: RepetitionPenalty = None,
+    seed: Seed = None,
     dtype: Dtype = None,
     device: Device = "auto",
     json: Json = False,

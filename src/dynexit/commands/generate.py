@@ -20,11 +20,16 @@ from dynexit.commands.options import (
     Lossless,
     MaxDraft,
     Model,
+    RepetitionPenalty,
     Risk,
     Screen,
+    Seed,
     State,
     Strict,
+    Temperature,
     Threshold,
+    TopK,
+    TopP,
     VerifyBelow,
     VerifyEvery,
     drafting_settings,
@@ -40,10 +45,6 @@ if TYPE_CHECKING:
     from dynexit.inference.settings import GenerationSettings
     from dynexit.inference.speculative.settings import Lossless as LosslessSettings
     from dynexit.models.loading import Model as LoadedModel
-
-
-def _sampling(help: str, *names: str, metavar: str = "X") -> Any:
-    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=SAMPLING_PANEL)
 
 
 def generate(
@@ -74,14 +75,20 @@ def generate(
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", metavar="N", help="Longest answer.")
     ] = 64,
-    temperature: Annotated[float, _sampling("0 takes the best token.", "--temperature")] = 0.0,
-    top_k: Annotated[int, _sampling("Among the K best; 0 is off.", "--top-k", metavar="K")] = 0,
-    top_p: Annotated[float, _sampling("Among the best that hold X; 1 is off.", "--top-p")] = 1.0,
-    min_p: Annotated[float, _sampling("At least X times the best; 0 is off.", "--min-p")] = 0.0,
-    repetition_penalty: Annotated[
-        float, _sampling("Divides scores of tokens seen; 1 is off.", "--repetition-penalty")
-    ] = 1.0,
-    seed: Annotated[int | None, _sampling("Of sampling.", "--seed", metavar="N")] = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(
+            "--min-p",
+            metavar="X",
+            help="At least X times the best; 0 is off.",
+            rich_help_panel=SAMPLING_PANEL,
+        ),
+    ] = None,
+    repetition_penalty: RepetitionPenalty = None,
+    seed: Seed = None,
     stop: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,23 +112,25 @@ def generate(
     Example: `dynexit generate reference:mistral "Question: What is the capital of
     France?\\nAnswer:" --judge mamba --show-depth`
     """
-    from dynexit.inference.settings import GenerationSettings
+    from dynexit.inference.settings import from_generation_config
 
     text = read_prompt(prompt)
-    settings = GenerationSettings(
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-        stop=tuple(unescaped(one, "--stop") for one in stop or ()),
-    )
+    said: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+        "stop": tuple(unescaped(one, "--stop") for one in stop or ()),
+    }
+    from_generation_config({}, **said)  # a mistake shows before the model is read
     chosen = None if layers is None else whole_numbers("--layers", layers)
     how = drafting_settings(lossless, max_draft, strict, verify_every, verify_below)
     wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every, screen, lossless)
     loaded = load(model, dtype, device)
+    settings = from_generation_config(loaded.generation, **said)
     choice = choose_certified(loaded, wish, risk)
     if json:
         print_json(_measured(loaded, text, settings, choice, how))

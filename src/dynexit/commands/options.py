@@ -172,6 +172,44 @@ DecideEvery = Annotated[
         rich_help_panel=EXITS_PANEL,
     ),
 ]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature",
+        metavar="X",
+        help="0 takes the best token. Default: what the checkpoint's generation_config.json says "
+        "of this and the rest, else 0.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        "--top-k", metavar="K", help="Among the K best; 0 is off.", rich_help_panel=SAMPLING_PANEL
+    ),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        "--top-p",
+        metavar="X",
+        help="Among the best that hold X; 1 is off.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+RepetitionPenalty = Annotated[
+    float | None,
+    typer.Option(
+        "--repetition-penalty",
+        metavar="X",
+        help="Divides scores of tokens seen; 1 is off.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="N", help="Of sampling.", rich_help_panel=SAMPLING_PANEL),
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", metavar="N", help="Only the first N questions a task.")
 ]
