@@ -1,7 +1,8 @@
 """dynexit as a worker.
 
 Options: none for full depth, or ``judge`` (a kind), ``layers``, ``thresholds`` and ``state``.
-Trained kinds have random weights: what they cost is the same.
+Trained kinds have random weights: what they cost is the same. For drafts that are verified
+``lossless``, with the ``layer`` after which all are made and whether their number is to ``adapt``.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import torch
 from protocol import PROMPT, Decoded, Loaded, Prepared, serve
 
 from dynexit.evaluation.bench.bytes_moved import BytesMoved
+from dynexit.evaluation.bench.drafting import decode_with_drafts
 from dynexit.exits.judges.registry import build_judge
 from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.skipped import skipped_state
 from dynexit.inference.decoder import Decoder
+from dynexit.inference.speculative.settings import Lossless
 from dynexit.models import Backbone, load_backbone
 
 
@@ -30,6 +33,9 @@ def load(weights: Path, threads: int) -> Loaded:
     first = first_token(backbone)
 
     def prepare(options: Mapping[str, Any]) -> Prepared:
+        if (drafts := options.get("lossless")) is not None:
+            how = Lossless(adapt=drafts["adapt"])
+            return Prepared(None, partial(draft, backbone, drafts["layer"], how, first))
         exits = policy(backbone, options)
         return Prepared(bytes_read(backbone, exits), partial(decode, backbone, exits, first))
 
@@ -58,6 +64,14 @@ def decode(backbone: Backbone, exits: ExitPolicy | None, first: int, tokens: int
     for _ in range(tokens - 1):
         ids.append(int(decoder.step([ids[-1]]).logits.argmax()))
     return Decoded(time.perf_counter() - begin, tokens - 1, ids)
+
+
+def draft(backbone: Backbone, layer: int, how: Lossless, first: int, tokens: int) -> Decoded:
+    judge = build_judge("fixed", (layer,), backbone.config.hidden)
+    exits = ExitPolicy(judge, (0.0,), skipped_state("recompute"))
+    made = decode_with_drafts(backbone, exits, how, [*PROMPT, first], tokens - 1, warm_up=0)
+    told = {"drafts": made.drafts, "accepted": made.accepted, "cycles": made.cycles}
+    return Decoded(made.seconds, tokens - 1, [first, *made.ids], told)
 
 
 def bytes_read(backbone: Backbone, exits: ExitPolicy | None) -> int:

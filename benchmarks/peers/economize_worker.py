@@ -1,7 +1,9 @@
-"""economize's CALM as a worker.
+"""economize's CALM as a worker, and its drafts by an early exit.
 
-Options: ``confidence`` (``state`` or ``softmax``), ``threshold`` and ``min_layer``. At a threshold
-of 1 no token ever leaves; at 0 every token leaves at ``min_layer``. One set of weights serves all.
+Options of CALM: ``confidence`` (``state`` or ``softmax``), ``threshold`` and ``min_layer``. At a
+threshold of 1 no token ever leaves; at 0 every token leaves at ``min_layer``. Options of drafts:
+``drafts_at`` (a layer) and ``cycle``, of so many tokens that one is the full model's; cycles of 1
+are plain decoding. One set of weights serves all.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 import economize
 import torch
 from economize.techniques.dynamic_depth import CalmConfig
+from economize.techniques.early_exit import EarlyExitConfig
 from hugging_face import load_model, new_ids, parameter_bytes, sharing, timed, weight_bytes
 from protocol import PROMPT, Decoded, Loaded, Prepared, serve
 from transformers import PreTrainedModel
@@ -24,6 +27,10 @@ def load(weights: Path, threads: int) -> Loaded:
 
     def prepare(options: Mapping[str, Any]) -> Prepared:
         base = sharing(model)
+        if (layer := options.get("drafts_at")) is not None:
+            early = economize.apply(base, EarlyExitConfig(layer, head="shared"))
+            cycles = economize.DecodeConfig(cycle_length=options["cycle"])
+            return Prepared(None, partial(decode_with_drafts, base, early, cycles))
         config = CalmConfig(**options)
         run = partial(decode, base, economize.apply(base, config))
         return Prepared(bytes_read(model, config), run)
@@ -50,6 +57,26 @@ def decode(base: PreTrainedModel, model: economize.EfficientModel, tokens: int) 
         return new_ids(torch.as_tensor(result.tokens), 0)
 
     return timed(base, generate)
+
+
+@torch.inference_mode()
+def decode_with_drafts(
+    base: PreTrainedModel,
+    model: economize.EfficientModel,
+    cycles: economize.DecodeConfig,
+    tokens: int,
+) -> Decoded:
+    told: dict[str, int] = {}
+
+    def generate() -> list[int]:
+        result = model.decode(torch.tensor(PROMPT), tokens, decoding=cycles)
+        told["drafts"] = sum(drafted for drafted, _ in result.acceptance)
+        told["accepted"] = sum(accepted for _, accepted in result.acceptance)
+        told["cycles"] = len(result.acceptance)
+        return new_ids(torch.as_tensor(result.tokens), 0)
+
+    done = timed(base, generate)  # drafts are embedded too, so steps are not tokens
+    return Decoded(done.seconds, len(done.ids) - 1, done.ids, told)
 
 
 if __name__ == "__main__":

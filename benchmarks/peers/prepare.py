@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from process import WorkerError, telling
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from dynexit.files import atomic_path
+from dynexit.files import atomic_directory, atomic_path
 from dynexit.models.random_checkpoint import write_checkpoint
 
 HERE = Path(__file__).parent
+OUTPUT = re.compile(r"layers\.(\d+)\.(?:.*\.)?(?:o_proj|out_proj|down_proj)\.(?:weight|bias)$")
 LLAMA_TYPES = ("BF16", "Q8_0", "Q4_0", "Q4_K")
 
 
@@ -28,6 +33,8 @@ class Weights:
             return self.checkpoint
         if name in ("int8", "int4"):
             return self._quantized(name.removeprefix("int"))
+        if name.startswith("identity-"):
+            return self._identity(int(name.removeprefix("identity-")))
         return self._gguf(name)
 
     def _quantized(self, bits: str) -> Path:
@@ -35,6 +42,18 @@ class Weights:
         if not (out / "config.json").exists():
             command = ("-m", "dynexit", "quantize", str(self.checkpoint))
             _run([sys.executable, *command, "--bits", bits, "--out", str(out)])
+        return out
+
+    def _identity(self, layer: int) -> Path:
+        """The layers after ``layer`` change nothing."""
+        out = self._work / f"{self.checkpoint.name}-identity-{layer}"
+        if not (out / "config.json").exists():
+            with atomic_directory(out, marker="config.json") as folder:
+                for file in sorted(self.checkpoint.iterdir()):
+                    if file.suffix == ".safetensors":
+                        save_file(_silenced(file, layer), folder / file.name, {"format": "pt"})
+                    else:
+                        shutil.copyfile(file, folder / file.name)
         return out
 
     def _gguf(self, kind: str) -> Path:
@@ -45,6 +64,16 @@ class Weights:
             with atomic_path(out) as temporary:
                 _run([self._python, str(HERE / "to_gguf.py"), *source, str(temporary), *wanted])
         return out
+
+
+def _silenced(file: Path, layer: int) -> dict[str, Tensor]:
+    """Tensors of a file, with zeros for what layers after ``layer`` add to hidden states."""
+    tensors = load_file(file)
+    for name, tensor in tensors.items():
+        found = OUTPUT.search(name)
+        if found and int(found[1]) >= layer:  # counted from 0 there
+            tensor.zero_()
+    return tensors
 
 
 def checkpoint_of(config: dict[str, object], directory: Path) -> Path:

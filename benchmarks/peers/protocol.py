@@ -3,8 +3,8 @@
 A worker is started as ``python WORKER.py WEIGHTS THREADS``. It loads the weights and says
 ``{"ready": true, "version": ...}``. Each request ``{"tokens": N, "options": {...}}`` asks for N new
 tokens after the same prompt, by greedy choice; the options say how. It is answered by the seconds
-from the first of them to the last, the number of steps between, the token ids and the bytes that a
-step reads, or by ``{"error": ...}``.
+from the first of them to the last, the number of tokens between, the token ids and the bytes that
+a token reads, or by ``{"error": ...}``.
 
 Only the standard library is used here, as every system brings an environment of its own.
 """
@@ -26,19 +26,21 @@ PROMPT = tuple(range(5, 21))  # ids that every vocabulary has
 
 @dataclass(frozen=True)
 class Decoded:
-    """``seconds`` for ``steps`` steps of one token each, and the ids of all new tokens."""
+    """``seconds`` for ``steps`` steps of one token each, and the ids of all new tokens; of drafts
+    what the system tells of them: ``drafts``, ``accepted``, ``cycles``."""
 
     seconds: float
     steps: int
     ids: list[int]
+    drafting: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A way of decoding: ``bytes`` of weights read for a token, and ``run`` from the number of new
-    tokens."""
+    """A way of decoding: ``bytes`` of weights read for a token (None where tokens differ), and
+    ``run`` from the number of new tokens."""
 
-    bytes: int
+    bytes: int | None
     run: Callable[[int], Decoded]
 
 

@@ -29,7 +29,8 @@ class Measured:
     system: System
     seconds: list[float] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
-    bytes: int = 0
+    bytes: int | None = None
+    drafting: dict[str, Any] | None = None
     idle: float = 0.0
     reason: str | None = None
 
@@ -77,7 +78,7 @@ class Crew:
         path = self._weights.path(system.weights)
         python = sys.executable if system.peer == "dynexit" else str(self._python)
         command = [python, str(HERE / system.worker), str(path), str(self._threads)]
-        log = self._logs / f"{system.name.replace(' ', '-')}.log"
+        log = self._logs / f"{system.name.replace(' ', '-').replace(':', '')}.log"
         worker = Worker(command, self._threads, log, LOADING)
         self.versions[system.peer] = worker.version
         return worker
@@ -116,5 +117,5 @@ def _once(crew: Crew, one: Measured, tokens: int) -> None:
         one.reason = str(error)
         return
     one.seconds.append(reply["seconds"] / max(reply["steps"], 1))
-    one.ids, one.bytes = reply["ids"], reply["bytes"]
+    one.ids, one.bytes, one.drafting = reply["ids"], reply["bytes"], reply["drafting"]
     one.idle = max(one.idle, reply["idle_cpu_seconds"])

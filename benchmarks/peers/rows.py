@@ -17,6 +17,13 @@ LLAMA = {  # what of llama.cpp has as many bits
 
 def rows_of(found: Sequence[Measured]) -> list[Row]:
     """In the order of the systems; a row without a figure has a ``reason`` instead."""
+    cases = dict.fromkeys(one.system.case for one in found)
+    return [
+        row for case in cases for row in _rows([one for one in found if one.system.case == case])
+    ]
+
+
+def _rows(found: Sequence[Measured]) -> list[Row]:
     best: dict[str, Measured] = {}
     for one in found:
         row = one.system.row
@@ -33,6 +40,7 @@ def _row(one: Measured, best: dict[str, Measured], candidates: Sequence[Measured
     system = one.system
     row: Row = {
         "row": system.row,
+        "case": system.case or None,
         "peer": system.peer,
         "weights": system.weights,
         "exit_layer": system.layer,
@@ -49,10 +57,12 @@ def _row(one: Measured, best: dict[str, Measured], candidates: Sequence[Measured
         "tokens_per_second": 1 / seconds,
         "speed_against_transformers": _ratio(best.get("transformers"), seconds),
         "speed_against_llama_cpp": _ratio(llama, seconds),
+        "speedup": _ratio(best.get(system.full or ""), seconds),
         "bytes_per_token": one.bytes,
-        "gb_per_second": one.bytes / seconds / 1e9,
+        "gb_per_second": None if one.bytes is None else one.bytes / seconds / 1e9,
         "realised_saving": _realised(one, best.get(system.full or "")),
         "same_tokens": _same(one, best.get("transformers")),
+        "drafting": one.drafting,
         "idle_cpu_seconds": one.idle,
         "candidate": system.candidate,
         "candidates": {
@@ -75,6 +85,8 @@ def _ratio(other: Measured | None, seconds: float) -> float | None:
 def _realised(one: Measured, full: Measured | None) -> float | None:
     """(1 - t / t_full) / (1 - bytes / bytes_full)."""
     if full is None or not full.seconds or one.system.layer is None:
+        return None
+    if one.bytes is None or full.bytes is None:
         return None
     return (1 - one.median / full.median) / (1 - one.bytes / full.bytes)
 

@@ -6,7 +6,7 @@
 Each system has a process with the same weights, which are random unless --checkpoint names others;
 it decodes greedily after a prompt of 16 tokens, one system at a time, all of them in each round.
 Medians over the rounds count. A system that is missing or fails has a row with the reason. With
---only, ratios are to what is left.
+--only, ratios are to what is left. --systems lossless compares drafts that are verified instead.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lossless_systems import lossless_systems
 from prepare import Weights, checkpoint_of
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -32,6 +33,7 @@ from dynexit.evaluation.bench.shapes import shape_config
 from dynexit.files import read_json, write_json
 
 SHAPES = ("mistral-1b", "mamba2-1b", "mamba-1b")
+SYSTEMS = {"decoding": systems, "lossless": lossless_systems}
 
 
 def main() -> None:
@@ -54,6 +56,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=32, help="new tokens in a round")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--systems", choices=SYSTEMS, default="decoding")
     parser.add_argument("--only", help="names or parts of them, such as transformers,llama")
     parser.add_argument("--json", type=Path, help="file for the rows")
     return parser.parse_args()
@@ -68,7 +71,8 @@ def report(options: argparse.Namespace) -> None:
         shape_config(options.shape), options.work / options.shape
     )
     config = read_json(checkpoint / "config.json")
-    asked = chosen(systems(config["model_type"], config["num_hidden_layers"]), options.only)
+    known = SYSTEMS[options.systems](config["model_type"], config["num_hidden_layers"])
+    asked = chosen(known, options.only)
     weights = Weights(checkpoint.resolve(), options.work.resolve(), options.python)
     logs = options.work / "logs"
     turns = (options.rounds + 1) * len(asked)
@@ -77,6 +81,7 @@ def report(options: argparse.Namespace) -> None:
     rows = rows_of(found)
     told = {
         "suite": "peers",
+        "systems": options.systems,
         "checkpoint": checkpoint.name,
         "family": config["model_type"],
         "layers": config["num_hidden_layers"],

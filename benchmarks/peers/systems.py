@@ -18,7 +18,8 @@ class System:
     """One way of decoding. Of several with the same ``row``, the fastest counts.
 
     ``weights`` names the files that the ``worker`` loads, ``process`` the process if several are to
-    have one each. A realised saving compares with the row ``full``.
+    have one each. A speedup and a realised saving compare with the row ``full``. Rows of different
+    ``case`` are not compared.
     """
 
     row: str
@@ -30,10 +31,12 @@ class System:
     process: str = ""
     layer: int | None = None
     full: str | None = None
+    case: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.row} ({self.candidate})" if self.candidate else self.row
+        name = f"{self.row} ({self.candidate})" if self.candidate else self.row
+        return f"{self.case}: {name}" if self.case else name
 
 
 def systems(family: str, depth: int) -> list[System]:

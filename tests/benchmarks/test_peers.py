@@ -33,15 +33,21 @@ class Outcome:
     text: str
     told: dict[str, Any]
 
-    def row(self, name: str) -> dict[str, Any]:
-        return next(row for row in self.told["rows"] if row["row"] == name)
+    def row(self, name: str, case: str | None = None) -> dict[str, Any]:
+        return next(r for r in self.told["rows"] if (r["row"], r["case"]) == (name, case))
 
 
 def run(
-    checkpoint: Path, work: Path, only: str, python: str = sys.executable, rounds: int = 2
+    checkpoint: Path,
+    work: Path,
+    only: str,
+    python: str = sys.executable,
+    rounds: int = 2,
+    *more: str,
 ) -> Outcome:
     file = work / "rows.json"
-    options = ("--rounds", str(rounds), "--tokens", str(TOKENS), "--threads", "1", "--only", only)
+    tokens = ("--rounds", str(rounds), "--tokens", str(TOKENS), "--threads", "1")
+    options = (*tokens, "--only", only, *more)
     places = ("--checkpoint", checkpoint, "--work", work, "--python", python, "--json", file)
     command = [sys.executable, PEERS / "run.py", *options, *places]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -108,6 +114,35 @@ def test_full_depth_says_what_transformers_says(tmp_path: Path) -> None:
     assert ours["speed_against_transformers"] == pytest.approx(ratio)
 
 
+@pytest.mark.parametrize("kind", ["mistral", pytest.param("mamba2", marks=pytest.mark.slow)])
+def test_drafts_are_compared_by_whether_they_stand(kind: str, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / kind, kind, DEPTH)
+    only, nowhere = "dynexit", "/nowhere/python"
+    found = run(checkpoint, tmp_path, only, nowhere, 2, "--systems", "lossless")
+    assert found.code == 0, found.text
+    for case in ("accepted", "rejected"):
+        plain = found.row("dynexit", case)
+        for how in ("adaptive", "always 7"):
+            row = found.row(f"dynexit lossless at 2, {how}", case)
+            ratio = plain["seconds_per_token"] / row["seconds_per_token"]
+            assert row["speedup"] == pytest.approx(ratio)
+            assert (row["bytes_per_token"], row["gb_per_second"]) == (None, None)
+    most = found.row("dynexit lossless at 2, always 7", "accepted")["drafting"]
+    assert most["drafts"] == most["accepted"] == 7  # of ten tokens; the last has no room for any
+    fallen = found.row("dynexit lossless at 2, always 7", "rejected")["drafting"]
+    assert fallen["accepted"] < fallen["drafts"]
+
+
+@pytest.mark.slow
+def test_drafts_change_nothing_that_transformers_says(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "mistral", "mistral", DEPTH)
+    only = "transformers,dynexit"
+    found = run(checkpoint, tmp_path, only, sys.executable, 1, "--systems", "lossless")
+    rows = found.told["rows"]
+    assert len(rows) == 2 * (2 + 2 + 2 + 2)
+    assert {row["same_tokens"] for row in rows} == {TOKENS}
+
+
 def test_an_unknown_system_is_a_mistake(peers: None) -> None:
     from run import chosen
     from systems import systems
@@ -129,6 +164,17 @@ def test_systems_have_names_of_their_own(family: str, peers: None) -> None:
     rows = {one.row for one in everything}
     assert all(one.full in rows for one in everything if one.full is not None)
     assert {one.layer for one in everything if one.layer is not None} <= set(range(1, 16))
+
+
+@pytest.mark.parametrize("family", ["mistral", "mamba", "mamba2"])
+def test_drafting_systems_have_names_of_their_own(family: str, peers: None) -> None:
+    from lossless_systems import lossless_systems
+
+    everything = lossless_systems(family, 16)
+    assert len({one.name for one in everything}) == len(everything)
+    rows = {(one.case, one.row) for one in everything}
+    assert all((one.case, one.full) in rows for one in everything if one.full is not None)
+    assert {one.weights for one in everything} == {"identity-8", "bf16"}
 
 
 WORKERS = {

@@ -28,8 +28,8 @@ def bench(
             "--suite",
             metavar="NAME",
             help="depth (fixed exits against full depth), batch, context, prefill, judges (what a "
-            "check costs), lossless (drafts that are verified), memory, machine (its limits alone), "
-            "peers (other systems).",
+            "check costs), lossless (drafts that are verified), memory, machine (its limits "
+            "alone), peers (other systems).",
             rich_help_panel=MEASURED_PANEL,
         ),
     ],

@@ -124,9 +124,9 @@ class LosslessDecoding:
 
 
 def _keys(layer: int) -> Iterator[Drafting]:
-    for right in (1.0, None):
-        yield from (Drafting(layer, right, drafting) for drafting in ("none", *HOW))
+    yield from (Drafting(layer, 1.0, drafting) for drafting in ("none", *HOW))
     yield from (Drafting(layer, right, "adaptive") for right in SHARES)
+    yield from (Drafting(layer, None, drafting) for drafting in ("none", "adaptive"))
 
 
 def _drafts(told: Sequence[Decoded]) -> Row:
