@@ -65,6 +65,14 @@ def train_exits(
         bool,
         typer.Option("--translators", help="Also fit a tuned-lens translator for each readout."),
     ] = False,
+    tuned_lens: Annotated[
+        Path | None,
+        typer.Option(
+            "--tuned-lens",
+            metavar="FILE",
+            help="Take the translators from a tuned lens of this model, as safetensors.",
+        ),
+    ] = None,
     precision: Annotated[
         float,
         typer.Option(
@@ -101,6 +109,7 @@ def train_exits(
         epochs=epochs,
         match=match,
         translators=translators,
+        tuned_lens=None if tuned_lens is None else str(tuned_lens),
         precision=precision,
         seed=seed,
     )

@@ -19,7 +19,8 @@ class ExitRecipe:
     hides from a later exit what left before, as in decoding. ``precision`` is the share of
     validation tokens that must be right where the default thresholds let them leave, ``state`` the
     policy noted in the exit set (labels are the full model's, as recompute keeps them), ``options``
-    the judge's shape. ``batch`` counts sequences, ``rate`` is AdamW's.
+    the judge's shape. ``batch`` counts sequences, ``rate`` is AdamW's. ``translators`` fits one for
+    each readout, ``tuned_lens`` takes them from a file instead (``read_tuned_lens``).
     """
 
     judge: str = "mamba"
@@ -34,6 +35,7 @@ class ExitRecipe:
     match: bool = True
     precision: float = 0.98
     translators: bool = False
+    tuned_lens: str | None = None
     state: str = "recompute"
     seed: int = 0
     shard_tokens: int = 8192
@@ -46,6 +48,8 @@ class ExitRecipe:
                 raise UserError(f"{name} is {getattr(self, name)}; give at least {minimum}")
         if not 1 <= self.top_k <= 255:
             raise UserError(f"top_k is {self.top_k}; give a rank from 1 to 255")
+        if self.translators and self.tuned_lens is not None:
+            raise UserError("tuned_lens gives the translators; leave translators out")
         if not 0.0 < self.rate < 1.0:
             raise UserError(f"rate is {self.rate:g}; give a learning rate between 0 and 1")
         if not 0.0 < self.precision <= 1.0:
@@ -54,6 +58,11 @@ class ExitRecipe:
     def exits(self, depth: int) -> tuple[int, ...]:
         """The exit layers in a model of ``depth`` layers."""
         return default_layers(depth) if self.layers is None else check_layers(self.layers, depth)
+
+    @property
+    def translated(self) -> bool:
+        """Whether a translator stands before each readout."""
+        return self.translators or self.tuned_lens is not None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

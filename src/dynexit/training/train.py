@@ -1,4 +1,4 @@
-"""From a model to an exit set: collect, fit translators if wished, fit the judge, save."""
+"""From a model to an exit set: collect, fit or read translators if wished, fit the judge, save."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from dynexit.training.measure import settle
 from dynexit.training.recipe import ExitRecipe
 from dynexit.training.store import Store
 from dynexit.training.translate import fit_translators, relabel
+from dynexit.training.tuned_lens import read_tuned_lens
 
 
 def train_exits(
@@ -49,6 +50,8 @@ def check(model: Model, recipe: ExitRecipe) -> None:
     layers = recipe.exits(model.backbone.depth)
     with torch.device("meta"):
         build_trained(recipe.judge, layers, model.backbone.config.hidden, "meta", recipe.options)
+    if recipe.tuned_lens is not None:
+        read_tuned_lens(Path(recipe.tuned_lens), layers, model.backbone.config.hidden)
     skipped_state(recipe.state).check(model.backbone.config)
 
 
@@ -60,7 +63,7 @@ def collect_store(model: Model, recipe: ExitRecipe, work: Path, data: Path | Non
         max_new_tokens=recipe.max_new_tokens,
         stop=recipe.stop,
         shard_tokens=recipe.shard_tokens,
-        last=recipe.translators,
+        last=recipe.translated,
         seed=recipe.seed,
     )
     return collect(model, load_samples(model, data, recipe.prompts, recipe.seed), settings, work)
@@ -71,9 +74,8 @@ def fit_exits(
 ) -> list[ExitMetrics]:
     """Fit the recipe's judge to a store and save the exit set to ``out``; metrics by exit."""
     place = work / f"fit-{_digest(store, recipe)}"
-    translators: Translators | None = None
-    if recipe.translators:
-        translators = fit_translators(model.backbone, store, place, recipe.seed)
+    translators = _translators(model, store, recipe, place)
+    if translators is not None:
         store = relabel(model.backbone, store, translators, place)
     judge = _new_judge(model, store, recipe)
     fit(judge, store, recipe, place / "fit.safetensors")
@@ -82,6 +84,16 @@ def fit_exits(
     exits = ExitSet(judge, thresholds, recipe.state, translators, recipe.as_json(), metrics)
     save_exit_set(out, exits, model.backbone)
     return list(metrics)
+
+
+def _translators(model: Model, store: Store, recipe: ExitRecipe, place: Path) -> Translators | None:
+    if recipe.tuned_lens is not None:
+        backbone = model.backbone
+        lens = read_tuned_lens(Path(recipe.tuned_lens), store.layers, backbone.config.hidden)
+        return lens.to(backbone.device)
+    if recipe.translators:
+        return fit_translators(model.backbone, store, place, recipe.seed)
+    return None
 
 
 def _new_judge(model: Model, store: Store, recipe: ExitRecipe) -> TrainedJudge:
