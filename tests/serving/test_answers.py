@@ -58,7 +58,7 @@ def test_a_completion_is_the_librarys(server: Running, prompt: str) -> None:
 def test_many_at_once_are_the_librarys(server: Running) -> None:
     jobs = [
         (prompt, {"temperature": t, "seed": seed, "top_p": 0.9})
-        for seed, prompt in enumerate(PROMPTS * 2)
+        for seed, prompt in enumerate(PROMPTS)
         for t in (0, 0.8)
     ]
     with ThreadPoolExecutor(16) as pool:
@@ -205,9 +205,36 @@ def test_a_request_has_its_own_risk(server: Running) -> None:
         ask(server, LONG, extra_body={"risk": 0.3})
 
 
-def test_lossless_is_told_to_be_planned(server: Running) -> None:
-    with pytest.raises(openai.BadRequestError, match="lossless decoding is planned"):
-        ask(server, QUESTION, extra_body={"lossless": True})
+def test_lossless_answers_are_the_full_models_among_others(server: Running) -> None:
+    full = [
+        generate(server.plan.model, [prompt], GenerationSettings(max_new_tokens=24))[0]
+        for prompt in PROMPTS
+    ]
+    plain = [library(server, prompt) for prompt in PROMPTS]
+    jobs = [(prompt, lossless) for prompt in PROMPTS for lossless in (True, False)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda job: ask(server, job[0], extra_body={"lossless": job[1]}), jobs)
+        )
+    assert [one.choices[0].text for one in answers[::2]] == [one.text for one in full]
+    assert [one.choices[0].text for one in answers[1::2]] == [one.text for one in plain]
+    drafted = [one.dynexit["drafted"] for one in answers[::2]]
+    accepted = [one.dynexit["accepted"] for one in answers[::2]]
+    assert all(a <= d for a, d in zip(accepted, drafted, strict=True))
+    assert sum(accepted) > 0
+    assert all("drafted" not in one.dynexit for one in answers[1::2])
+
+
+def test_lossless_streams_draw_with_stops(server: Running) -> None:
+    asked = {"temperature": 0.8, "seed": 3, "n": 2, "stop": ["the"], "stream": True}
+    chunks = list(ask(server, LONG, **asked, extra_body={"lossless": True}))
+    ends = [c for c in chunks if c.choices[0].finish_reason]
+    assert sorted(c.choices[0].index for c in ends) == [0, 1]
+    for end in ends:
+        mine = [c for c in chunks if c.choices[0].index == end.choices[0].index and c is not end]
+        assert [c.dynexit["exit_layer"] for c in mine] == end.dynexit["exit_layers"]
+        assert "the" not in "".join(c.choices[0].text for c in mine)
+        assert end.dynexit["drafted"] >= end.dynexit["accepted"]
 
 
 def test_unknown_fields_are_left_alone(server: Running) -> None:

@@ -62,7 +62,7 @@ def is_error(response: httpx.Response, status: int) -> dict[str, Any]:
         ({"threshold": -1}, "threshold"),
         ({"threshold": 0.5, "risk": 0.1}, "risk"),
         ({"risk": 0.123}, "risk"),
-        ({"lossless": True}, "lossless"),
+        ({"lossless": True, "logprobs": 1}, "logprobs"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"presence_penalty": 1}, "presence_penalty"),
         ({"suffix": "end"}, "suffix"),

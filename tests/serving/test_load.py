@@ -143,13 +143,13 @@ def test_a_long_prompt_does_not_stall_others(start: Start, endless: Plan) -> Non
     """Tokens of one stream keep coming while another's prompt is read."""
     running = start(replace(endless, limits=Limits(busy_chunk=32)))
     lengths: list[int] = []
-    original = running.engine._batch._decoder.prefill
+    original = running.engine._plain._decoder.prefill
 
     def prefill(parts: Any, chunk: int, rows: Any) -> None:
         lengths.append(sum(map(len, parts)))
         original(parts, chunk, rows)
 
-    running.engine._batch._decoder.prefill = prefill  # type: ignore[method-assign]
+    running.engine._plain._decoder.prefill = prefill  # type: ignore[method-assign]
     with running.client().completions.create(**ENDLESS, stream=True) as stream:
         chunks = iter(stream)
         next(chunks)
@@ -168,7 +168,7 @@ def test_a_long_prompt_does_not_stall_others(start: Start, endless: Plan) -> Non
 
 def test_a_defect_costs_only_what_was_under_way(start: Start, endless: Plan) -> None:
     running = start(endless)
-    decoder = running.engine._batch._decoder
+    decoder = running.engine._plain._decoder
     original = decoder.step
 
     def fail(*_: Any) -> Any:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
 from dynexit.errors import UserError
-from dynexit.exits.policy import ExitPolicy
 from dynexit.inference.answer import Answer
-from dynexit.inference.decoder import Decoder
+from dynexit.inference.decoder import Decoder, Step
 from dynexit.models import Model
 from dynexit.serving.depths import Thresholds
 from dynexit.serving.limits import Limits
@@ -20,8 +19,8 @@ from dynexit.serving.order import Event, Failed, Logprob, Made, Ticket, TokenLog
 class Text:
     """One choice of an order: its answer so far, and how many prompt tokens were read.
 
-    ``waited`` is the seconds that its last token took since the one before, or since the order;
-    ``admitted`` is when it got its row; ``deep`` texts run through all layers, unjudged.
+    ``waited`` is the seconds from its last step that gave tokens, or from the order, to the one
+    before; ``admitted`` is when it got its row; ``deep`` texts run through all layers, unjudged.
     """
 
     def __init__(self, ticket: Ticket, choice: int, model: Model) -> None:
@@ -41,22 +40,21 @@ class Text:
         return len(self.answer.prompt) - 1 - self.read
 
     def note(self, now: float) -> None:
-        """A token has come."""
+        """Tokens have come."""
         self.waited, self._made_at = now - self._made_at, now
 
 
 class Batch:
-    """At most ``limits.max_batch`` texts, of which each step computes only those that are there."""
+    """The rows of a decoder with ``limits.max_batch`` of them. A step computes only those with
+    a text."""
 
-    def __init__(self, model: Model, policy: ExitPolicy | None, limits: Limits) -> None:
-        capacity = limits.context(model.backbone.config.max_positions)
-        self._decoder = Decoder(model.backbone, limits.max_batch, capacity, policy)
+    def __init__(self, decoder: Decoder, limits: Limits) -> None:
+        self._decoder = decoder
         self._limits = limits
         self._texts: dict[int, Text] = {}
 
-    @property
-    def free(self) -> int:
-        return self._limits.max_batch - len(self._texts)
+    def __len__(self) -> int:
+        return len(self._texts)
 
     @property
     def texts(self) -> Iterable[Text]:
@@ -68,21 +66,27 @@ class Batch:
         self._texts[row] = text
         text.admitted = time.perf_counter()
         text.deep = thresholds is not None and min(thresholds) > 1
-        self._decoder.clear(row, thresholds)
+        self._clear(row, thresholds)
         text.ticket.sampler.see(text.choice, text.answer.prompt)
+
+    def _clear(self, row: int, thresholds: Thresholds | None) -> None:
+        self._decoder.clear(row, thresholds)
 
     def drop(self, unwanted: Iterable[Text]) -> None:
         """Free the rows of these texts."""
         gone = set(map(id, unwanted))
         self._texts = {row: text for row, text in self._texts.items() if id(text) not in gone}
 
-    def read(self) -> None:
-        """Read some prompt tokens, shared out evenly among the texts that have any left."""
+    @property
+    def decoding(self) -> bool:
+        """Whether any text has read its prompt and waits for tokens."""
+        return any(text.unread <= 0 for text in self._texts.values())
+
+    def read(self, budget: int) -> None:
+        """Read so many prompt tokens, shared out evenly among the texts that have any left."""
         reading = sorted(row for row, text in self._texts.items() if text.unread > 0)
         if not reading:
             return
-        limits = self._limits
-        budget = limits.chunk if len(reading) == len(self._texts) else limits.busy_chunk
         share = max(1, budget // len(reading))
         parts = []
         for text in (self._texts[row] for row in reading):
@@ -91,30 +95,38 @@ class Batch:
             text.read = end
         self._decoder.prefill(parts, share, reading)
 
-    def step(self) -> list[tuple[Text, Event]]:
-        """The next token of every text that has read its prompt; those that end leave."""
+    def step(self) -> list[tuple[Text, list[Event]]]:
+        """What comes next of every text that has read its prompt; those that end leave."""
         rows = sorted(row for row, text in self._texts.items() if text.unread <= 0)
-        if not rows:
-            return []
-        texts = [self._texts[row] for row in rows]
-        deep = [row for row in rows if self._texts[row].deep]
-        step = self._decoder.step([text.answer.last for text in texts], rows, deep)
-        made: list[tuple[Text, Event]] = []
-        for at, text in enumerate(texts):
-            logits = step.logits[at : at + 1]
-            try:
-                token = text.ticket.sampler.sample(logits, [text.choice])[0]
-            except UserError as error:  # logits that are no numbers
-                made.append((text, Failed(str(error))))
-                continue
-            pushed = text.answer.push(token, step, at)
-            likely = _logprobs(logits, token, text.ticket.order.top_logprobs)
-            made.append((text, Made(text.choice, pushed, text.answer.finish, likely)))
+        made = self._advance({row: self._texts[row] for row in rows}) if rows else []
         now = time.perf_counter()
-        for text in texts:
-            text.note(now)
-        self.drop(text for text, event in made if isinstance(event, Failed) or event.finish)
+        for text, events in made:
+            if events:
+                text.note(now)
+        self.drop(text for text, events in made if any(map(_is_last, events)))
         return made
+
+    def _advance(self, texts: Mapping[int, Text]) -> list[tuple[Text, list[Event]]]:
+        """The next token of each of these texts by their rows, which ascend."""
+        deep = [row for row, text in texts.items() if text.deep]
+        ids = [text.answer.last for text in texts.values()]
+        step = self._decoder.step(ids, list(texts), deep)
+        return [(text, [self._choose(text, step, at)]) for at, text in enumerate(texts.values())]
+
+    def _choose(self, text: Text, step: Step, at: int) -> Event:
+        """The token of a text that was number ``at`` of a step."""
+        logits = step.logits[at : at + 1]
+        try:
+            token = text.ticket.sampler.sample(logits, [text.choice])[0]
+        except UserError as error:  # logits that are no numbers
+            return Failed(str(error))
+        pushed = text.answer.push(token, step, at)
+        likely = _logprobs(logits, token, text.ticket.order.top_logprobs)
+        return Made(text.choice, pushed, text.answer.finish, likely)
+
+
+def _is_last(event: Event) -> bool:
+    return isinstance(event, Failed) or bool(event.finish)
 
 
 def _logprobs(logits: Tensor, token: int, count: int | None) -> TokenLogprobs | None:

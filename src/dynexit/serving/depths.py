@@ -46,17 +46,11 @@ class Depths:
                 found.append(rung.thresholds)
         return tuple(found)
 
-    def of_request(
-        self, threshold: float | None, risk: float | None, *, lossless: bool
-    ) -> Thresholds | None:
+    def of_request(self, threshold: float | None, risk: float | None) -> Thresholds | None:
         """Thresholds that a request asks for, None where it leaves them to the server.
 
         Raises ``Problem`` (400) for what this server cannot do.
         """
-        if lossless:
-            raise invalid(
-                "lossless decoding is planned and not there yet; leave it out", "lossless"
-            )
         if threshold is None and risk is None:
             return None
         name = "threshold" if threshold is not None else "risk"

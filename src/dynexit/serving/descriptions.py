@@ -27,6 +27,8 @@ class Depth(BaseModel):
     mean_exit_layer: float
     layers: int
     layer_saving: float
+    drafted: int | None = None
+    accepted: int | None = None
 
 
 class Usage(BaseModel):

@@ -8,10 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from dynexit.inference.decoder import Decoder
 from dynexit.models import Model
 from dynexit.serving.batch import Batch, Text
 from dynexit.serving.depths import Depths, Thresholds
 from dynexit.serving.limits import Limits
+from dynexit.serving.lossless import LosslessBatch
 from dynexit.serving.metrics import Metrics
 from dynexit.serving.order import Event, Failed, Made, Order, Ticket
 from dynexit.serving.problem import Problem, broken
@@ -39,7 +41,11 @@ class Engine:
         self._metrics = metrics
         self._levels = depths.levels
         self._shedder = None if target is None else Shedder(target, max(1, len(self._levels)))
-        self._batch = Batch(model, depths.policy, limits)
+        self._policy = depths.policy
+        capacity = limits.context(model.backbone.config.max_positions)
+        decoder = Decoder(model.backbone, limits.max_batch, capacity, depths.policy)
+        self._plain = Batch(decoder, limits)
+        self._lossless: LosslessBatch | None = None  # made when it is first asked for
         self._changed = threading.Condition()
         self._waiting: deque[Text] = deque()
         self._stopping = False
@@ -64,7 +70,11 @@ class Engine:
 
     @property
     def running(self) -> int:
-        return self._limits.max_batch - self._batch.free
+        return sum(map(len, self._batches()))
+
+    @property
+    def _free(self) -> int:
+        return self._limits.max_batch - self.running
 
     @property
     def queued(self) -> int:
@@ -86,7 +96,7 @@ class Engine:
             if self._stopping or not self.alive:
                 raise broken()
             self._forget_cancelled()
-            room = self._limits.max_queue + self._batch.free - len(self._waiting)
+            room = self._limits.max_queue + self._free - len(self._waiting)
             if count > room:
                 raise self._full()
             self._waiting.extend(texts)
@@ -131,10 +141,21 @@ class Engine:
             self._waiting = deque(text for text in self._waiting if not text.ticket.cancelled)
 
     def _admit(self) -> None:
-        while self._waiting and self._batch.free:
+        while self._waiting and self._free:
             text = self._waiting.popleft()
-            thresholds = text.ticket.order.thresholds
-            self._batch.admit(text, self._at_level() if thresholds is None else thresholds)
+            order = text.ticket.order
+            batch = self._drafting() if order.lossless else self._plain
+            own = order.thresholds
+            batch.admit(text, self._at_level() if own is None else own)
+
+    def _batches(self) -> list[Batch]:
+        return [self._plain] if self._lossless is None else [self._plain, self._lossless]
+
+    def _drafting(self) -> LosslessBatch:
+        if self._lossless is None:
+            assert self._policy is not None, "without exits no order is lossless"
+            self._lossless = LosslessBatch(self._model, self._policy, self._limits)
+        return self._lossless
 
     def _at_level(self) -> Thresholds | None:
         level = 0 if self._shedder is None else self._shedder.level
@@ -142,17 +163,22 @@ class Engine:
 
     def _turn(self) -> None:
         """One round: prompts go on by a piece, texts by a token."""
-        self._batch.drop([text for text in self._batch.texts if text.ticket.cancelled])
-        self._batch.read()
-        made = self._batch.step()
+        made: list[tuple[Text, list[Event]]] = []
+        for batch in self._batches():
+            batch.drop([text for text in batch.texts if text.ticket.cancelled])
+        busy = any(batch.decoding for batch in self._batches())
+        for batch in self._batches():
+            batch.read(self._limits.busy_chunk if busy else self._limits.chunk)
+            made += batch.step()
         self._tell(made)
         self._count(made)
 
-    def _tell(self, made: list[tuple[Text, Event]]) -> None:
+    def _tell(self, made: list[tuple[Text, list[Event]]]) -> None:
         """Deliver what is new, ticket by ticket."""
         news: dict[int, tuple[Ticket, list[Event]]] = {}
-        for text, event in made:
-            news.setdefault(id(text.ticket), (text.ticket, []))[1].append(event)
+        for text, events in made:
+            if events:
+                news.setdefault(id(text.ticket), (text.ticket, []))[1].extend(events)
         for ticket, events in news.values():
             if any(isinstance(event, Failed) for event in events):
                 ticket.cancel()  # its other choices end as well
@@ -161,21 +187,26 @@ class Engine:
             except RuntimeError:  # the loop that waited for it is gone
                 ticket.cancel()
 
-    def _count(self, made: list[tuple[Text, Event]]) -> None:
+    def _count(self, made: list[tuple[Text, list[Event]]]) -> None:
         now = time.perf_counter()
-        for text, event in made:
-            if not isinstance(event, Made):
-                continue
-            first = len(text.answer.tokens) == 1
-            self._metrics.token(event.token, text.waited, first=first)
-            if self._shedder is not None and not first:
-                self._metrics.shedding.set(self._shedder.observe(text.waited))
-            if event.finish:
-                self._text_seconds += 0.1 * (now - text.admitted - self._text_seconds)
+        for text, events in made:
+            tokens = [event for event in events if isinstance(event, Made)]
+            begun = len(text.answer.tokens) - len(tokens)
+            for at, event in enumerate(tokens):
+                first = begun + at == 0
+                waited = text.waited if first else text.waited / len(tokens)
+                self._metrics.token(event.token, waited, first=first)
+                if self._shedder is not None and not first:
+                    self._metrics.shedding.set(self._shedder.observe(waited))
+                if event.drafting is not None:
+                    self._metrics.drafted(event.drafting)
+                if event.finish:
+                    self._text_seconds += 0.1 * (now - text.admitted - self._text_seconds)
         self._metrics.texts(self.running, len(self._waiting))
 
     def _give_up(self) -> None:
         """After a failure every text under way fails, and all rows are free for others."""
-        texts = list(self._batch.texts)
-        self._batch.drop(texts)
-        self._tell([(text, Failed(None)) for text in texts])
+        for batch in self._batches():
+            texts = list(batch.texts)
+            batch.drop(texts)
+            self._tell([(text, [Failed(None)]) for text in texts])

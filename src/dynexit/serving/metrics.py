@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from dynexit.inference.generation import GeneratedToken
+from dynexit.inference.generation import Drafting, GeneratedToken
 
 FIRST = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 EACH = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -54,7 +54,18 @@ class Metrics:
         self.shedding = Gauge(
             "dynexit_shedding_level", "0: thresholds as started with", registry=registry
         )
+        self.drafts = Counter(
+            "dynexit_drafts", "Tokens that exits drafted in lossless answers", registry=registry
+        )
+        self.accepted = Counter(
+            "dynexit_drafts_accepted", "Drafts that stand in the answers", registry=registry
+        )
         self._tokens = self._layers = 0
+
+    def drafted(self, drafting: Drafting) -> None:
+        """A lossless answer has ended."""
+        self.drafts.inc(drafting.drafts)
+        self.accepted.inc(drafting.accepted)
 
     def token(self, token: GeneratedToken, waited: float, *, first: bool) -> None:
         """One token was made, ``waited`` seconds after the one before or after the order."""

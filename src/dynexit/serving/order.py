@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dynexit.inference.generation import GeneratedToken
+from dynexit.inference.generation import Drafting, GeneratedToken
 from dynexit.inference.sampling import Sampler
 from dynexit.inference.settings import GenerationSettings
 from dynexit.serving.depths import Thresholds
@@ -17,13 +17,15 @@ class Order:
     """Texts to decode. ``prompts`` has one a choice, which may be the same text several times.
 
     ``thresholds`` are the request's own, None for the server's; ``top_logprobs`` is how many
-    alternatives to tell of each token, None for no probabilities at all.
+    alternatives to tell of each token, None for no probabilities at all. ``lossless`` asks for the
+    full model's answer, drafted by exits.
     """
 
     prompts: tuple[tuple[int, ...], ...]
     settings: GenerationSettings
     thresholds: Thresholds | None = None
     top_logprobs: int | None = None
+    lossless: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class TokenLogprobs:
 
 @dataclass(frozen=True)
 class Made:
-    """One token of a choice. ``finish`` is empty until the last one; see ``Generation``."""
+    """One token of a choice. ``finish`` is empty until the last one, which has the ``drafting`` of
+    a lossless answer; see ``Generation``."""
 
     choice: int
     token: GeneratedToken
     finish: str
     logprobs: TokenLogprobs | None
+    drafting: Drafting | None = None
 
 
 @dataclass(frozen=True)

@@ -190,15 +190,25 @@ def depth_of_token(made: Made) -> Json:
 
 
 def depth_of_answers(made: Sequence[Made], layers: int) -> Json:
-    """``dynexit`` of a reply: exit layers, and what they saved. Layers count from 1."""
+    """``dynexit`` of a reply: exit layers, and what they saved. Layers count from 1.
+
+    In lossless answers exit layers are those of drafts, and what is saved are readings of layers.
+    """
     exits = [one.token.exit_layer for one in made]
     mean = sum(exits) / len(exits) if exits else float(layers)
-    return {
+    told: Json = {
         "exit_layers": exits,
         "mean_exit_layer": mean,
         "layers": layers,
         "layer_saving": 1.0 - mean / layers,
     }
+    drafting = [one.drafting for one in made if one.drafting is not None]
+    if drafting:
+        passes = sum(sum(one.passes) for one in drafting)
+        told["layer_saving"] = 1.0 - passes / (len(exits) * layers)
+        told["drafted"] = sum(one.drafts for one in drafting)
+        told["accepted"] = sum(one.accepted for one in drafting)
+    return told
 
 
 def _number(one: Logprob) -> float:

@@ -117,11 +117,16 @@ class Orders:
         likely: int | None,
     ) -> Order:
         settings = _by_user(lambda: self._settings(request, most, stop))
-        thresholds = self.depths.of_request(
-            request.threshold, request.risk, lossless=bool(request.lossless)
-        )
+        thresholds = self.depths.of_request(request.threshold, request.risk)
+        if request.lossless and likely is not None:
+            raise invalid(
+                "lossless answers come without logprobs; leave one of them out", "logprobs"
+            )
+        # where no token leaves early, nothing is drafted
+        deep = self.depths.policy is None or (thresholds is not None and min(thresholds) > 1)
+        lossless = bool(request.lossless) and not deep
         each = tuple(tuple(prompt) for prompt in prompts for _ in range(request.n or 1))
-        return Order(each, settings, thresholds, likely)
+        return Order(each, settings, thresholds, likely, lossless)
 
     def _settings(self, request: Sampled, most: int, stop: tuple[str, ...]) -> GenerationSettings:
         """Fields that are absent are the checkpoint's, or else OpenAI's."""
