@@ -96,7 +96,7 @@ def serve(
     """Serve a model to any OpenAI client, many texts at once, each token as deep as it must be.
 
     The reference models have exits built in and use them; others need --exits or --judge, and run
-    at full depth without. Requests may set threshold or risk themselves. There is a page to try at
+    at full depth without. Requests may set threshold, risk or lossless. There is a page to try at
     the address itself, numbers at /metrics and the state at /health. Logs are lines of JSON on
     standard error, without any text of a user. Ctrl-C or SIGTERM ends it when all it has taken is
     answered; a second one at once.
