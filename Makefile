@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false MPLBA
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow lint format reference bench-peers clean
+.PHONY: help venv demo test test-slow lint format docs reference bench-peers clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ lint: $(STAMP) ## style and types
 format: $(STAMP) ## mend what can be mended of the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP) ## the documentation, as a site in build/site
+	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
 
 reference: $(STAMP) ## train the shipped pair of models anew
 	$(BIN)/python -m dynexit.reference.recipe

@@ -8,8 +8,10 @@ writes ``docs/depth.svg``.
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
@@ -25,6 +27,8 @@ from dynexit.reference.pair import NAMES, exits_directory
 from dynexit.reporting.depth import depth_legend, depth_text
 
 OUT = Path(__file__).parent / "depth.svg"
+# rich asks a server for its font; the reader's own monospace does
+FORMAT = re.sub(r"@font-face {{.*?}}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 SETTINGS = GenerationSettings(max_new_tokens=32, stop=("\n",))
 
 
@@ -51,7 +55,8 @@ def main() -> None:
             console.print(depth_text(pieces, answer.layers))
         console.print(depth_legend(layers, model.backbone.depth))
         console.print()
-    console.save_svg(str(OUT), title="dynexit generate --judge mamba --show-depth")
+    title = "dynexit generate --judge mamba --show-depth"
+    console.save_svg(str(OUT), title=title, code_format=FORMAT)
 
 
 if __name__ == "__main__":
