@@ -1,6 +1,7 @@
 """Risk control: thresholds whose risk is certified with a chosen confidence."""
 
 from dynexit.calibration.certificate import (
+    VERIFIED,
     Certificate,
     check_directory,
     load_certificate,
@@ -11,6 +12,7 @@ from dynexit.calibration.fixed_sequence import Outcome, ThresholdTest, fixed_seq
 from dynexit.calibration.pvalues import binomial_tail, hoeffding_bentkus, needed_n, p_value
 
 __all__ = [
+    "VERIFIED",
     "Certificate",
     "Outcome",
     "ThresholdTest",

@@ -17,6 +17,7 @@ from dynexit.files import read_json, write_json
 
 FORMAT = 1
 FILE = "calibration.json"
+VERIFIED = "verified"  # in place of a state policy: drafts with low scores are verified
 Key = tuple[str, float, float, str, str]  # risk kind, risk, confidence, judge, state
 
 
@@ -27,6 +28,8 @@ class Certificate:
     It holds for questions drawn as the ``n`` calibration questions were (``data`` is their digest),
     decoded with this judge (``judge_digest`` of its weights), exit ``layers`` and state policy on
     this ``backbone``. ``threshold`` is the single number of which ``thresholds`` has one an exit.
+    With the state ``VERIFIED`` exits draft at ``thresholds``, and drafts with scores of at least
+    ``threshold`` are taken unverified (see ``evaluation.bounded``).
     ``empirical_risk`` and ``p_value`` are what the test saw; ``dynexit`` is the version that made
     the certificate, ``date`` the day in UTC.
     """

@@ -17,6 +17,7 @@ from dynexit.commands.options import (
     Judge,
     Layers,
     Limit,
+    Lossless,
     Model,
     State,
     names,
@@ -29,7 +30,6 @@ from dynexit.exits.choice import REFERENCE, REFERENCE_JUDGE, Wish, choose
 if TYPE_CHECKING:
     from dynexit.evaluation.certify import Calibration, Rung
     from dynexit.evaluation.tasks import Task
-    from dynexit.exits.policy import ExitPolicy
     from dynexit.models.loading import Model as LoadedModel
 
 
@@ -73,6 +73,7 @@ def calibrate(
     judge: Judge = None,
     layers: Layers = None,
     state: State = "recompute",
+    lossless: Lossless = False,
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -96,9 +97,16 @@ def calibrate(
     give --data. The reference models use their own exit set of the mamba judge; their certificate
     is kept only with --out.
 
+    With --lossless exits draft, and what is certified is the score from which drafts need no
+    verification: decoding between lossless and plain exits.
+
     Example: `dynexit calibrate reference:mamba2 --risk 0.02,0.05 --out certificates`
+
+    Example: `dynexit calibrate DIR --exits EXITS --lossless`
     """
-    from dynexit.evaluation.certify import save
+    from dynexit.evaluation.bounded import BoundedCalibration
+    from dynexit.evaluation.certify import Calibration, save
+    from dynexit.evaluation.losses import loss_of
 
     risks = _risks(risk, confidence)
     asked = _questions(names(tasks), data, max_new_tokens, limit, data_dir)
@@ -106,17 +114,19 @@ def calibrate(
         judge = REFERENCE_JUDGE
     chosen = None if layers is None else whole_numbers("--layers", layers)
     loaded = load(model, dtype, device)
-    choice = choose(loaded, Wish(exits, judge, None, None, chosen, state))
+    choice = choose(loaded, Wish(exits, judge, None, None, chosen, state, lossless=lossless))
     if choice.policy is None:
         raise UserError("nothing to calibrate at full depth; give --exits DIR or --judge NAME")
-    wanted = _wanted(loaded, choice.policy, asked, risk_kind, risks, confidence)
+    fitting, loss = _fitting(loaded, asked), loss_of(risk_kind, asked)
+    kind = BoundedCalibration if lossless else Calibration
+    wanted = kind(loaded, choice.policy, fitting, loss, risks, confidence)
     place = exits if out_dir is None else out_dir
     rungs = _certify(wanted, place)
     saved = None if place is None else save(wanted, rungs, place)
     if json:
         print_json({"model": model, **describe(wanted, rungs, saved)})
     else:
-        out().print(f"{model}, judge {choice.judge}, state {choice.state}", style="bold")
+        out().print(f"{model}, judge {choice.judge}, state {wanted.state}", style="bold")
         _show(wanted, rungs, saved)
 
 
@@ -150,23 +160,13 @@ def _questions(
     return calibration_tasks(wanted, limit, data_dir)
 
 
-def _wanted(
-    model: LoadedModel,
-    policy: ExitPolicy,
-    tasks: list[Task],
-    kind: str,
-    risks: list[float],
-    confidence: float,
-) -> Calibration:
-    from dynexit.evaluation.certify import Calibration
+def _fitting(model: LoadedModel, tasks: list[Task]) -> list[Task]:
     from dynexit.evaluation.fitting import fitted
-    from dynexit.evaluation.losses import loss_of
 
-    loss = loss_of(kind, tasks)
     fitting = [task for task in (fitted(model, task) for task in tasks) if task.questions]
     if not fitting:
         raise UserError("no question fits into the model's context; calibrate on shorter prompts")
-    return Calibration(model, policy, fitting, loss, risks, confidence)
+    return fitting
 
 
 def _certify(wanted: Calibration, place: Path | None) -> list[Rung]:
@@ -192,7 +192,7 @@ def describe(wanted: Calibration, rungs: list[Rung], saved: Path | None) -> dict
     return {
         "judge": wanted.policy.judge.kind,
         "layers": list(wanted.policy.layers),
-        "state": wanted.policy.state.name,
+        "state": wanted.state,
         "risk_kind": wanted.loss.name,
         "confidence": wanted.confidence,
         "n": rungs[0].outcome.n,

@@ -18,21 +18,28 @@ from dynexit.commands.options import (
     Judge,
     Layers,
     Limit,
+    Lossless,
+    MaxDraft,
     Model,
     Risk,
     Screen,
     State,
+    Strict,
     Threshold,
+    VerifyBelow,
+    VerifyEvery,
+    drafting_settings,
     names,
     whole_numbers,
 )
 from dynexit.commands.output import counting, note, out, print_json
-from dynexit.evaluation.certified import choose_certified
+from dynexit.evaluation.certified import certified_drafting, choose_certified
 from dynexit.exits.choice import REFERENCE, REFERENCE_JUDGE, Choice, Wish
 
 if TYPE_CHECKING:
     from dynexit.evaluation.results import Result
     from dynexit.evaluation.tasks import Task
+    from dynexit.inference.speculative.settings import Lossless as LosslessSettings
     from dynexit.models.loading import Model as LoadedModel
 
 OWN = "reference"  # the task the reference models were trained for
@@ -75,6 +82,11 @@ def evaluate(
     state: State = "recompute",
     decide_every: DecideEvery = 1,
     screen: Screen = None,
+    lossless: Lossless = False,
+    max_draft: MaxDraft = None,
+    strict: Strict = False,
+    verify_every: VerifyEvery = None,
+    verify_below: VerifyBelow = None,
     data_dir: DataDir = None,
     dtype: Dtype = None,
     device: Device = "auto",
@@ -86,7 +98,8 @@ def evaluate(
     use their own exit set of the mamba judge where no judge is named; --judge none measures full
     depth alone. The reference task stands for trivia, stories and misconceptions, 100 questions
     each. The other tasks read the official files in --data-dir (TruthfulQA.csv,
-    coqa-dev-v1.0.json, web-dev.json or unfiltered-web-dev.json), or without it the hub.
+    coqa-dev-v1.0.json, web-dev.json or unfiltered-web-dev.json), or without it the hub. With
+    --lossless the exits only draft, and the answers are the full model's.
 
     Example: `dynexit eval reference:mamba2 --limit 20`
 
@@ -102,13 +115,15 @@ def evaluate(
     if unsaid and layers is None and model.startswith(REFERENCE):
         judge = REFERENCE_JUDGE
     chosen = None if layers is None else whole_numbers("--layers", layers)
-    wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every, screen)
+    how = drafting_settings(lossless, max_draft, strict, verify_every, verify_below)
+    wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every, screen, lossless)
     loaded = load(model, dtype, device)
     choice = choose_certified(loaded, wish, risk)
+    how = certified_drafting(choice, how)
     caution = {"note": CAUTION} if model.startswith(REFERENCE) and set(asked) - {OWN} else {}
     for line in caution.values():
         note(line)
-    results = _run(loaded, asked, choice, batch)
+    results = _run(loaded, asked, choice, how, batch)
     if json:
         print_json(
             {
@@ -117,33 +132,51 @@ def evaluate(
                 "state": choice.state,
                 "threshold": choice.threshold,
                 "batch": batch,
-                "tasks": {name: describe(result) for name, result in results.items()},
+                **_said(how),
+                "tasks": {name: describe(result, how) for name, result in results.items()},
                 **caution,
             }
         )
     else:
-        from dynexit.reporting.tables import task_table
+        from dynexit.reporting.tables import percent, task_table
 
         out().print(f"{model}, judge {choice.judge}, state {choice.state}", style="bold")
         out().print(task_table({name: result.found for name, result in results.items()}))
         for name, result in results.items():
+            if (drafting := result.found.drafting) is not None:
+                out().print(
+                    f"{name}: {percent(drafting.acceptance_rate)} of {drafting.drafts} drafts "
+                    f"accepted, {drafting.mean_acceptance_length:.1f} at a time"
+                )
             if result.skipped:
                 note(f"{name}: {result.skipped} questions do not fit the context and are left out")
 
 
 def _run(
-    model: LoadedModel, asked: dict[str, list[Task]], choice: Choice, batch: int
+    model: LoadedModel,
+    asked: dict[str, list[Task]],
+    choice: Choice,
+    how: LosslessSettings | None,
+    batch: int,
 ) -> dict[str, Result]:
     from dynexit.evaluation.results import run_tasks
+    from dynexit.evaluation.ways import way_of
 
     total = sum(len(task.questions) for parts in asked.values() for task in parts)
     with counting(f"{model.name}: answering", total) as tick:
-        return run_tasks(model, asked, choice.policy, tick, batch)
+        return run_tasks(model, asked, way_of(choice.policy, how), tick, batch)
 
 
-def describe(result: Result) -> dict[str, Any]:
-    """A result as ``--json`` prints it; ``consistency`` is that of whole answers."""
+def _said(how: LosslessSettings | None) -> dict[str, Any]:
+    """Which drafts are verified, where exits draft."""
+    return {} if how is None else {"lossless": how.exact, "verify_below": how.verify_below}
+
+
+def describe(result: Result, how: LosslessSettings | None) -> dict[str, Any]:
+    """A result as ``--json`` prints it; ``consistency`` is that of whole answers. What became of
+    drafts is there in lossless mode."""
     from dynexit.evaluation.measure import describe_more
+    from dynexit.evaluation.ways import describe_drafting
 
     found = result.found
     return {
@@ -161,5 +194,6 @@ def describe(result: Result) -> dict[str, Any]:
         "byte_saving": found.byte_saving,
         "speedup": found.speedup,
         "tokens_per_second": found.tokens_per_second,
+        **({} if how is None else describe_drafting(found.drafting)),
         **describe_more(found),
     }

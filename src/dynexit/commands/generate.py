@@ -37,7 +37,7 @@ from dynexit.commands.options import (
 )
 from dynexit.commands.output import out, print_json
 from dynexit.commands.prompt import read_prompt, unescaped
-from dynexit.evaluation.certified import choose_certified
+from dynexit.evaluation.certified import certified_drafting, choose_certified
 from dynexit.exits.choice import Choice, Wish
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def generate(
     loaded = load(model, dtype, device)
     settings = from_generation_config(loaded.generation, **said)
     choice = choose_certified(loaded, wish, risk)
+    how = certified_drafting(choice, how)
     if json:
         print_json(_measured(loaded, text, settings, choice, how))
     else:

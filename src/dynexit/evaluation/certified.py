@@ -1,4 +1,5 @@
-"""``--risk``: the threshold that a certificate of ``dynexit calibrate`` gives."""
+"""``--risk``: the threshold that a certificate of ``dynexit calibrate`` gives, and with
+``--lossless`` which drafts it lets stand unverified."""
 
 from __future__ import annotations
 
@@ -9,11 +10,15 @@ from dynexit.errors import UserError
 from dynexit.exits.choice import NONE, REFERENCE, REFERENCE_JUDGE, Choice, Wish, choose
 
 if TYPE_CHECKING:
+    from dynexit.inference.speculative.settings import Lossless
     from dynexit.models.loading import Model
 
 
 def choose_certified(model: Model, wish: Wish, risk: float | None) -> Choice:
-    """What the options ask for; with a ``risk``, at the threshold certified for it."""
+    """What the options ask for; with a ``risk``, at the threshold certified for it.
+
+    Where exits only draft, that is the ``verify_below`` of the choice, for ``certified_drafting``.
+    """
     if risk is None:
         return choose(model, wish)
     for option in ("threshold", "exit_layer", "layers"):
@@ -32,8 +37,24 @@ def choose_certified(model: Model, wish: Wish, risk: float | None) -> Choice:
     )
 
 
+def certified_drafting(choice: Choice, asked: Lossless | None) -> Lossless | None:
+    """How to draft: as ``asked`` for, or where ``choice`` is certified, as its certificate was
+    made, which leaves nothing but ``strict`` to ask for."""
+    if asked is None or choice.verify_below is None:
+        return asked
+    from dynexit.evaluation.bounded import DRAFTS
+    from dynexit.inference.speculative.settings import Lossless
+
+    usual = Lossless()
+    for name in ("max_draft", "verify_every", "verify_below"):
+        if getattr(asked, name) != getattr(usual, name):
+            option = name.replace("_", "-")
+            raise UserError(f"--risk chooses what is drafted and verified; leave --{option} out")
+    return replace(DRAFTS, strict=asked.strict, verify_below=choice.verify_below)
+
+
 def _certified(model: Model, wish: Wish, risk: float) -> Choice:
-    from dynexit.calibration import load_certificate
+    from dynexit.calibration import VERIFIED, load_certificate
     from dynexit.evaluation.certify import judge_digest
     from dynexit.exits.fingerprint import fingerprint
     from dynexit.reference.pair import exits_directory
@@ -46,12 +67,15 @@ def _certified(model: Model, wish: Wish, risk: float) -> Choice:
     choice = choose(model, wish)
     assert choice.policy is not None, "a judge was named"
     place = wish.exits or exits_directory(model.name.removeprefix(REFERENCE), choice.judge)
+    state = VERIFIED if wish.lossless else choice.state
     certificate = load_certificate(
-        place, risk, judge=choice.judge, state=choice.state, backbone=fingerprint(model.backbone)
+        place, risk, judge=choice.judge, state=state, backbone=fingerprint(model.backbone)
     )
     if certificate.judge_digest != judge_digest(choice.policy):
         raise UserError(
             f"{place}/calibration.json certifies other weights of the judge; calibrate again"
         )
     policy = replace(choice.policy, thresholds=certificate.thresholds)
+    if wish.lossless:
+        return replace(choice, policy=policy, verify_below=certificate.threshold)
     return replace(choice, policy=policy, threshold=certificate.threshold)

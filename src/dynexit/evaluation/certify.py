@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from dynexit.calibration import Certificate, Outcome, fixed_sequence, save_certi
 from dynexit.evaluation.counting import Counting
 from dynexit.evaluation.independent import data_digest
 from dynexit.evaluation.losses import Loss
-from dynexit.evaluation.risk import RiskCurve
+from dynexit.evaluation.risk import Curve, RiskCurve
 from dynexit.evaluation.tasks.task import Task
 from dynexit.exits.fingerprint import fingerprint
 from dynexit.exits.policy import ExitPolicy
@@ -44,6 +45,25 @@ class Calibration:
     risks: Sequence[float]
     confidence: float
 
+    @property
+    def state(self) -> str:
+        """What becomes of skipped layers, as certificates name it."""
+        return self.policy.state.name
+
+    @property
+    def candidates(self) -> tuple[float, ...]:
+        """The thresholds to test, the safest first."""
+        return SAFEST_FIRST
+
+    def curve(self, counting: Counting, journal: Path | None) -> Curve:
+        """The losses at any of them."""
+        return RiskCurve(self.model, self.tasks, self.policy, counting, journal)
+
+    def exits(self) -> list[Any]:
+        """All of the exits that decides answers, but the threshold."""
+        policy = self.policy
+        return [policy.judge.kind, judge_digest(policy), policy.layers, self.state]
+
     @cached_property
     def data(self) -> str:
         """Digest of the questions."""
@@ -52,13 +72,9 @@ class Calibration:
     @cached_property
     def digest(self) -> str:
         """Digest of all that decides the answers, but not of how they are compared."""
-        policy, backbone = self.policy, self.model.backbone
-        parts = [
-            asdict(fingerprint(backbone)),
-            str(backbone.embedding.weight.dtype),
-            [policy.judge.kind, judge_digest(policy), policy.layers, policy.state.name],
-            self.data,
-        ]
+        backbone = self.model.backbone
+        dtype = str(backbone.embedding.weight.dtype)
+        parts = [asdict(fingerprint(backbone)), dtype, self.exits(), self.data]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
@@ -75,13 +91,13 @@ class Rung:
 def certify(wanted: Calibration, counting: Counting, work: Path | None = None) -> list[Rung]:
     """For each bound, the boldest threshold that is valid.
 
-    The thresholds of ``SAFEST_FIRST`` are tested in order, each bound by itself: every certificate
+    The candidates of ``wanted`` are tested in order, each bound by itself: every certificate
     holds with the confidence asked for, not all of them together. Answers are kept in the directory
     ``work`` until all is done, so that the same call goes on after an interruption.
     """
     journal = None if work is None else work / f"{wanted.digest}.jsonl"
-    curve = RiskCurve(wanted.model, wanted.tasks, wanted.policy, counting, journal)
-    with counting(f"{wanted.model.name}: thresholds", len(SAFEST_FIRST)) as tick:
+    curve, candidates = wanted.curve(counting, journal), wanted.candidates
+    with counting(f"{wanted.model.name}: thresholds", len(candidates)) as tick:
         known: dict[float, list[float]] = {}
 
         def losses_at(threshold: float) -> list[float]:
@@ -91,7 +107,7 @@ def certify(wanted: Calibration, counting: Counting, work: Path | None = None) -
             return known[threshold]
 
         outcomes = [
-            fixed_sequence(losses_at, SAFEST_FIRST, risk, wanted.confidence, wanted.loss.binary)
+            fixed_sequence(losses_at, candidates, risk, wanted.confidence, wanted.loss.binary)
             for risk in wanted.risks
         ]
     if work is not None and journal is not None:
@@ -103,7 +119,7 @@ def certify(wanted: Calibration, counting: Counting, work: Path | None = None) -
 
 def save(wanted: Calibration, rungs: Sequence[Rung], directory: Path) -> Path:
     """Write the certificates; a bound that failed loses the certificate it had there."""
-    kind, state = wanted.policy.judge.kind, wanted.policy.state.name
+    kind, state = wanted.policy.judge.kind, wanted.state
     keys = [(wanted.loss.name, risk, wanted.confidence, kind, state) for risk in wanted.risks]
     valid = [rung.certificate for rung in rungs if rung.certificate is not None]
     return save_certificates(directory, valid, fingerprint(wanted.model.backbone), keys)
@@ -120,7 +136,7 @@ def judge_digest(policy: ExitPolicy) -> str:
     return digest.hexdigest()[:32] if modules else ""
 
 
-def _rung(wanted: Calibration, curve: RiskCurve, outcome: Outcome) -> Rung:
+def _rung(wanted: Calibration, curve: Curve, outcome: Outcome) -> Rung:
     best = outcome.best
     policy, backbone = curve.at(best.threshold), wanted.model.backbone
     cost = decoding_cost(curve.generations(best.threshold), backbone.config, policy)
@@ -139,7 +155,7 @@ def _rung(wanted: Calibration, curve: RiskCurve, outcome: Outcome) -> Rung:
         judge=policy.judge.kind,
         judge_digest=judge_digest(policy),
         layers=policy.layers,
-        state=policy.state.name,
+        state=wanted.state,
         backbone=fingerprint(backbone),
         dynexit=version("dynexit"),
         date=datetime.now(UTC).date().isoformat(),

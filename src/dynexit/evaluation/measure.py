@@ -9,8 +9,10 @@ from typing import Any
 
 from dynexit.evaluation.consistency import Consistency, compare
 from dynexit.evaluation.runner import Answer
+from dynexit.evaluation.ways import all_drafting
 from dynexit.exits.policy import ExitPolicy
 from dynexit.inference.cost import DecodingCost, decoding_cost
+from dynexit.inference.generation import Drafting
 from dynexit.inference.prompt_cost import prompt_cost
 from dynexit.models.config import BackboneConfig
 
@@ -22,7 +24,8 @@ class Measurement:
     ``metrics`` and ``full_metrics`` are means over questions; ``levels`` the metrics by level.
     Savings are shares in [0, 1] of the full model's layers, FLOPs and bytes a token; ``speedup``
     is the full model's decoding seconds over this way's. ``prompt`` and ``answer`` are the costs
-    of both parts, and the full model's, summed over questions.
+    of both parts, and the full model's, summed over questions; ``drafting`` what drafting and
+    verifying took, None where nothing was drafted.
     """
 
     n: int
@@ -37,6 +40,7 @@ class Measurement:
     tokens_per_second: float
     prompt: DecodingCost = field(default_factory=DecodingCost)
     answer: DecodingCost = field(default_factory=DecodingCost)
+    drafting: Drafting | None = None
 
 
 def measure(
@@ -67,6 +71,7 @@ def measure(
         tokens_per_second=tokens / seconds if seconds > 0 else 0.0,
         prompt=prompt_cost([a.generation.prompt_tokens for a in early], config, policy),
         answer=cost,
+        drafting=all_drafting(a.generation for a in early),
     )
 
 

@@ -14,6 +14,7 @@ from dynexit.evaluation.forced import forced_agreement
 from dynexit.evaluation.measure import Measurement, measure
 from dynexit.evaluation.runner import FULL, Answer, answer_all
 from dynexit.evaluation.tasks import Task
+from dynexit.evaluation.ways import Verified, Way, policy_of
 from dynexit.exits.policy import ExitPolicy
 from dynexit.models.config import BackboneConfig
 from dynexit.models.loading import Model
@@ -37,16 +38,18 @@ class Result:
 def run_tasks(
     model: Model,
     asked: Mapping[str, Sequence[Task]],
-    policy: ExitPolicy | None,
+    way: Way,
     tick: Callable[[], None] = lambda: None,
     batch: int = 1,
 ) -> dict[str, Result]:
     """Results by task; a name that stands for several has theirs before its own over all.
 
     ``batch`` questions are answered at once. ``tick`` is called once for each question, also for
-    those that are skipped.
+    those that are skipped. Raises ``UserError`` where no question of a task fits the context, and
+    where drafts are asked of one that decodes nothing.
     """
-    policies = {} if policy is None else {_WAY: policy}
+    _check(asked, way)
+    policy = policy_of(way)
     results: dict[str, Result] = {}
     for name, parts in asked.items():
         whole = [fitted(model, part) for part in parts]
@@ -60,20 +63,30 @@ def run_tasks(
             raise UserError(f"task {name}: no question fits the context of {model.name}")
         config = model.backbone.config
         if any(part.weigh is not None for part in parts):
-            weighed = weigh_all(model, whole, policies, tick, batch)
+            weighed = weigh_all(model, whole, {_WAY: policy} if policy else {}, tick, batch)
             results |= _measured(name, skipped, weighed, measure_choices, config, policy)
         else:
-            answers = answer_all(model, whole, policies, tick, batch)
-            measure_these = _measuring(model, answers[FULL], policy)
+            answers = answer_all(model, whole, {_WAY: way} if way else {}, tick, batch)
+            measure_these = _measuring(model, answers[FULL], way)
             results |= _measured(name, skipped, answers, measure_these, config, policy)
     return results
 
 
-def _measuring(model: Model, full: Sequence[Answer], policy: ExitPolicy | None) -> Measure[Answer]:
-    """``measure``, with agreement along the full model's answers where prompts are known."""
-    if policy is None or any(answer.question.pieces for answer in full):
+def _check(asked: Mapping[str, Sequence[Task]], way: Way) -> None:
+    choices = [name for name, parts in asked.items() if any(part.weigh for part in parts)]
+    if choices and isinstance(way, Verified):
+        raise UserError(
+            f"task {choices[0]} is multiple choice: nothing is decoded, so there is nothing to "
+            "draft; leave it or --lossless out"
+        )
+
+
+def _measuring(model: Model, full: Sequence[Answer], way: Way) -> Measure[Answer]:
+    """``measure``, with agreement along the full model's answers where prompts are known and exits
+    have the last word."""
+    if not isinstance(way, ExitPolicy) or any(answer.question.pieces for answer in full):
         return measure
-    agreeing = forced_agreement(model, full, policy)
+    agreeing = forced_agreement(model, full, way)
     known = {id(answer): count for answer, count in zip(full, agreeing, strict=True)}
 
     def measured(

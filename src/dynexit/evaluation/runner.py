@@ -15,15 +15,13 @@ from itertools import groupby
 from dynexit.errors import UserError
 from dynexit.evaluation.fitting import answer_room, fit_prompt
 from dynexit.evaluation.tasks.task import Question, Task
-from dynexit.exits.policy import ExitPolicy
-from dynexit.inference.generate import generate
+from dynexit.evaluation.ways import Way, decoding
 from dynexit.inference.generation import Generation
 from dynexit.inference.settings import GenerationSettings
 from dynexit.models.loading import Model
 
 FULL = "full"
 _LEAST_CHARACTERS = 2  # of a token in running text, for planning memory
-Ways = Mapping[str, ExitPolicy | None]
 
 
 @dataclass(frozen=True)
@@ -49,15 +47,16 @@ def settings_for(task: Task) -> GenerationSettings:
 def answer_all(
     model: Model,
     tasks: Sequence[Task],
-    policies: Mapping[str, ExitPolicy],
+    ways: Mapping[str, Way],
     tick: Callable[[], None] = lambda: None,
     batch: int = 1,
 ) -> dict[str, list[Answer]]:
-    """The answers of the full model, under ``FULL``, and of each policy, in order of questions.
+    """The answers of the full model, under ``FULL``, and of each way, in order of questions.
 
-    ``batch`` questions are decoded at once. ``tick`` is called after each question.
+    ``batch`` questions are decoded at once. What drafting learns goes on through the questions of
+    a task. ``tick`` is called after each question.
     """
-    ways: Ways = {FULL: None, **policies}
+    ways = {FULL: None, **ways}
     runs = [_Run(model, task, ways) for task in tasks]
     if runs and (first := next((run for run in runs if run.task.questions), None)):
         first.warm_up()
@@ -72,12 +71,12 @@ def answer_all(
 
 
 def answer_in_batches(
-    model: Model, tasks: Sequence[Task], policy: ExitPolicy | None, size: int = 32
+    model: Model, tasks: Sequence[Task], way: Way, size: int = 32
 ) -> list[Generation]:
     """Answers where only the text counts and not the time: many questions at once."""
     found: list[Generation] = []
     for task in tasks:
-        run = _Run(model, task, {FULL: policy})
+        run = _Run(model, task, {FULL: way})
         for group in run.groups(size):
             run.answer(group, 0)
         found += [answer.generation for answer in run.answers(FULL)]
@@ -87,14 +86,14 @@ def answer_in_batches(
 class _Run:
     """The questions of one task and what every way has answered so far."""
 
-    def __init__(self, model: Model, task: Task, ways: Ways) -> None:
+    def __init__(self, model: Model, task: Task, ways: Mapping[str, Way]) -> None:
         if task.weigh is not None:
             raise UserError(
                 f"task {task.name} is multiple choice, scored by likelihood; nothing is decoded"
             )
         self.task = task
         self._model = model
-        self._ways = ways
+        self._ways = {name: decoding(model, way) for name, way in ways.items()}
         self._made: dict[str, dict[int, Generation]] = {name: {} for name in ways}
 
     def groups(self, size: int) -> Iterator[list[int]]:
@@ -133,7 +132,7 @@ class _Run:
 
     def _decode(self, group: Sequence[int], name: str) -> list[Generation]:
         prompts = [self._prompt(i, name) for i in group]
-        made = generate(self._model, prompts, settings_for(self.task), self._ways[name])
+        made = self._ways[name](prompts, settings_for(self.task))
         # each has the time until it ended: make the times add up to that of the batch
         seconds, tokens = max(g.seconds for g in made), sum(len(g.tokens) for g in made)
         return [

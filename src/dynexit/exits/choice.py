@@ -26,12 +26,14 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, in words, and the policy (None: full depth)."""
+    """What was chosen, in words, and the policy (None: full depth). ``verify_below`` is there where
+    a certificate says which drafts must be verified: those with scores below it."""
 
     policy: ExitPolicy | None
     judge: str = NONE
     state: str = NONE
     threshold: float | list[float] | None = None
+    verify_below: float | None = None
 
 
 @dataclass(frozen=True)
