@@ -123,10 +123,10 @@ def run_page(path: Path, place: Path) -> None:
             assert done.returncode == 0, f"{block.code}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("page", ["quickstart.md"])
-def test_python_of_the_quick_start_runs(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_python_of_the_first_pages_runs(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
-    for block in blocks(DOCS / page):
+    for block in blocks(ROOT / page):
         if block.language == "python":
             exec(block.code, names)
     assert capsys.readouterr().out.startswith(" Paris")
