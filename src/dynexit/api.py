@@ -21,6 +21,7 @@ from dynexit.inference.generation import GeneratedToken, Generation
 from dynexit.inference.settings import GenerationSettings, from_generation_config
 
 if TYPE_CHECKING:
+    from dynexit.exits.policy import ExitPolicy
     from dynexit.inference.chat_template import ChatTemplate, Message
     from dynexit.inference.generate import Stream
     from dynexit.inference.prompts import Prompt
@@ -34,7 +35,8 @@ class ExitOptions(TypedDict, total=False):
     ``exits`` is the directory of an exit set, ``judge`` a judge's name (``none``: full depth),
     ``threshold`` the score to leave at, ``risk`` a bound with a certificate instead of it,
     ``exit_layer`` one layer for every token, ``state`` what becomes of skipped layers. With
-    ``lossless`` (true, or settings of it) exits draft and the last layer decides.
+    ``lossless`` (true, or settings of it) exits draft and the last layer decides; with ``risk``
+    as well, it decides about the drafts whose scores are below what is certified.
     """
 
     exits: str | PathLike[str] | None
@@ -152,8 +154,7 @@ class EarlyExitModel:
         from dynexit.inference.generate import generate
 
         said = self._said(options)
-        policy = self._choose(said).policy
-        made = generate(self.model, list(prompts), self._settings(said), policy, _lossless(said))
+        made = generate(self.model, list(prompts), self._settings(said), *self._way(said))
         return [Completion.of(one) for one in made]
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> TokenStream:
@@ -161,9 +162,7 @@ class EarlyExitModel:
         from dynexit.inference.generate import stream
 
         said = self._said(options)
-        policy = self._choose(said).policy
-        settings = self._settings(said)
-        return TokenStream(stream(self.model, prompt, settings, policy, _lossless(said)))
+        return TokenStream(stream(self.model, prompt, self._settings(said), *self._way(said)))
 
     def chat(self, messages: str | Sequence[Message], **options: Unpack[Options]) -> Completion:
         """The answer to a conversation in the words of the checkpoint's chat template.
@@ -209,6 +208,13 @@ class EarlyExitModel:
     def _settings(self, said: Mapping[str, Any]) -> GenerationSettings:
         given = {name: said.get(name) for name in SamplingOptions.__annotations__}
         return from_generation_config(self.model.generation, **given)
+
+    def _way(self, said: Options) -> tuple[ExitPolicy | None, Lossless | None]:
+        """The exits, and where they only draft, how."""
+        from dynexit.evaluation.certified import certified_drafting
+
+        choice = self._choose(said)
+        return choice.policy, certified_drafting(choice, _lossless(said))
 
     def _choose(self, said: Options) -> Choice:
         from dynexit.evaluation.certified import choose_certified

@@ -53,6 +53,37 @@ def test_official_tasks(data: Path) -> None:
     assert told.splitlines() == [found["note"]]
 
 
+@pytest.mark.parametrize("batch", ["1", "4"])
+def test_lossless_answers_are_the_full_models(batch: str) -> None:
+    options = ("--lossless", "--limit", "4", "--batch", batch, "--dtype", "float32")
+    found, _ = evaluated(*options)
+    assert found["lossless"]
+    assert found["verify_below"] is None
+    whole = found["tasks"]["reference"]
+    for task in found["tasks"].values():
+        assert task["consistency"] == task["token_consistency"] == 1.0
+        assert task["metrics"] == task["full_metrics"]
+        assert task["acceptance_rate"] == task["accepted_tokens"] / task["draft_tokens"]
+        assert task["speedup"] > 0.0
+    assert 0.0 < whole["acceptance_rate"] <= 1.0
+    assert whole["mean_acceptance_length"] > 0.0
+    assert whole["layer_saving"] > 0.0
+    parts = (found["tasks"][name] for name in ("trivia", "stories", "misconceptions"))
+    assert whole["draft_tokens"] == sum(part["draft_tokens"] for part in parts)
+
+
+def test_options_of_drafting() -> None:
+    few = ("--lossless", "--limit", "2", "--batch", "2")
+    one, _ = evaluated(*few, "--max-draft", "1", "--strict")
+    assert one["tasks"]["reference"]["mean_acceptance_length"] <= 1.0
+    free, _ = evaluated(*few, "--verify-below", "0")
+    assert not free["lossless"]
+    assert free["verify_below"] == 0.0
+    assert free["tasks"]["reference"]["acceptance_rate"] == 1.0
+    whole, _ = evaluated(*few, "--judge", "none")
+    assert whole["tasks"]["reference"]["draft_tokens"] == 0
+
+
 def test_own_history(data: Path) -> None:
     options = ("--data-dir", str(data), "--limit", "3", "--history", "own")
     found, _ = evaluated("--tasks", "coqa", *options)
@@ -79,5 +110,14 @@ def test_mistakes(tmp_path: Path) -> None:
     assert "coqa-dev-v1.0.json" in refused("--tasks", "coqa", *where)
     assert "--batch 0" in refused("--batch", "0")
     assert "--history 'mine'" in refused("--history", "mine")
+    assert "--max-draft is about --lossless" in refused("--max-draft", "2")
+    assert "--state copy" in refused("--lossless", "--state", "copy")
     (tmp_path / "coqa-dev-v1.0.json").write_text("{")
     assert "coqa-dev-v1.0.json is not valid JSON" in refused("--tasks", "coqa", *where)
+
+
+def test_multiple_choice_has_nothing_to_draft(data: Path) -> None:
+    options = ("--tasks", "truthfulqa_mc", "--data-dir", str(data), "--limit", "1", "--lossless")
+    result = CliRunner().invoke(app, ["eval", MODEL, *options])
+    assert result.exit_code == 2
+    assert "truthfulqa_mc is multiple choice" in result.stderr

@@ -119,6 +119,25 @@ def test_results_hold_what_exits_did(tasks: Path) -> None:
     assert json.loads(json.dumps(told)) == told
 
 
+def test_lossless_gives_the_results_of_full_depth(tasks: Path) -> None:
+    full = evaluate("dynexit", {"pretrained": "reference:mamba2"}, tasks)
+    made = evaluate("dynexit", {"pretrained": "reference:mamba2", "lossless": True}, tasks)
+    assert made["results"] == full["results"]
+    for task in (ANSWERS, CHOICES, TEXTS):
+        texts = [[sample["resps"] for sample in r["samples"][task]] for r in (made, full)]
+        assert texts[0] == texts[1]
+    told = made["config"]["dynexit"]
+    assert told["lossless"]
+    found = told["tasks"][ANSWERS]["generated"]
+    assert 0 < found["accepted_tokens"] <= found["draft_tokens"]
+    assert found["acceptance_rate"] == found["accepted_tokens"] / found["draft_tokens"]
+    assert 0.0 < found["layer_saving"] < 1.0
+    scored = told["tasks"][CHOICES]["scored"]
+    assert scored["mean_exit_layer"] == told["depth"]
+    assert scored["layer_saving"] == scored["flop_saving"] == 0.0
+    assert "draft_tokens" not in scored
+
+
 def test_full_depth_saves_nothing(mistral: Model) -> None:
     model = DynexitLM(mistral, judge="none")
     model.loglikelihood([request("loglikelihood", "a", " b")], disable_tqdm=True)
@@ -214,6 +233,8 @@ def test_unknown_generation_kwargs_are_refused() -> None:
         ({"batch_size": 0}, "batch_size=0: give a whole number"),
         ({"max_length": 4096}, "context holds 1024 tokens"),
         ({"threshold": "high"}, "threshold=high: give a number"),
+        ({"lossless": "maybe"}, "lossless=maybe: give true or false"),
+        ({"lossless": True, "state": "copy"}, "state copy has no meaning"),
         ({"judge": "margin", "layers": "three"}, r"layers=three: give exit layers such as \[6,8"),
         ({"judge": "margin", "layers": [3, 99]}, "exit layer 99 is outside"),
     ],

@@ -11,10 +11,12 @@ from dynexit.evaluation.measure import measure
 from dynexit.evaluation.runner import FULL, answer_all, answer_in_batches, settings_for
 from dynexit.evaluation.tasks.reference import reference_tasks
 from dynexit.evaluation.tasks.task import Question, Task
+from dynexit.evaluation.ways import Verified
 from dynexit.exits.judges import build_judge
 from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.skipped import skipped_state
 from dynexit.inference.generate import generate
+from dynexit.inference.speculative import Lossless
 from dynexit.models import Model
 
 EXIT = 2
@@ -108,3 +110,34 @@ def test_own_history_needs_its_turns(model: Model) -> None:
     task = conversation(2)
     with pytest.raises(UserError, match="talk: a turn in the model's own words needs"):
         answer_all(model, [replace(task, questions=task.questions[1:2])], {})
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_drafts_give_the_full_models_answers(model: Model, tasks: list[Task], batch: int) -> None:
+    way = Verified(fixed(model, 0.5), Lossless(max_draft=3, adapt=False))
+    answers = answer_all(model, tasks, {"drafted": way}, batch=batch)
+    full, drafted = answers[FULL], answers["drafted"]
+    assert [a.generation.ids for a in drafted] == [a.generation.ids for a in full]
+    found = measure(full, drafted, model.backbone.config, way.policy)
+    assert found.consistency.answers == 1.0
+    assert found.drafting is not None
+    assert found.drafting.drafts > 0
+    parts = [a.generation.drafting for a in drafted]
+    assert found.drafting.accepted == sum(part.accepted for part in parts if part)
+    passes = sum(found.drafting.passes)
+    tokens = sum(len(a.generation.tokens) for a in drafted)
+    assert found.layer_saving == pytest.approx(1 - passes / (tokens * model.backbone.depth))
+
+
+def test_drafting_learns_from_question_to_question(model: Model, tasks: list[Task]) -> None:
+    """Where all drafts fall, later questions of a task draft less than as many first ones."""
+    way = Verified(fixed(model, 0.5), Lossless())
+    long = replace(tasks[0], max_new_tokens=12, stop=())
+    begun = sum(_drafts(model, replace(long, questions=(q,)), way) for q in long.questions)
+    gone_on = _drafts(model, long, way)
+    assert gone_on != begun  # its own exits may be good or bad, but what is known tells
+
+
+def _drafts(model: Model, task: Task, way: Verified) -> int:
+    answers = answer_in_batches(model, [task], way, size=1)
+    return sum(answer.drafting.drafts for answer in answers if answer.drafting)

@@ -18,7 +18,7 @@ def lm_eval(ctx: typer.Context) -> None:
     All arguments are those of the harness's own command, which `dynexit lm-eval run --help` shows,
     and the results are its own too; what exits saved stands in them under config, dynexit.
     --model_args takes pretrained (MODEL), and as in `dynexit generate` exits, judge, threshold,
-    exit_layer, state, layers and dtype; also device, max_length and max_gen_toks.
+    exit_layer, state, layers, lossless and dtype; also device, max_length and max_gen_toks.
 
     Example: `dynexit lm-eval --model dynexit --model_args
     pretrained=reference:mamba2,judge=mamba,threshold=0.9 --tasks truthfulqa_mc1 --batch_size 16`

@@ -71,7 +71,7 @@ def measure(
         tokens_per_second=tokens / seconds if seconds > 0 else 0.0,
         prompt=prompt_cost([a.generation.prompt_tokens for a in early], config, policy),
         answer=cost,
-        drafting=all_drafting(a.generation for a in early),
+        drafting=all_drafting(a.generation.drafting for a in early),
     )
 
 

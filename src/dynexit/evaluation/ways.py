@@ -48,9 +48,9 @@ def decoding(model: Model, way: Way) -> Decode:
     return lambda prompts, settings: generate(model, prompts, settings, policy, drafts, learned)
 
 
-def all_drafting(generations: Iterable[Generation]) -> Drafting | None:
-    """What drafting took in all of these answers; None where none was drafted."""
-    parts = [one.drafting for one in generations if one.drafting is not None]
+def all_drafting(answers: Iterable[Drafting | None]) -> Drafting | None:
+    """What drafting took in all of these; None where there is none."""
+    parts = [drafting for drafting in answers if drafting is not None]
     if not parts:
         return None
     return Drafting(

@@ -16,6 +16,7 @@ from dynexit.models.family_fields import DTYPES
 BATCH = 16  # where none is said, or "auto"
 KNOWN = (
     *("pretrained", "exits", "judge", "threshold", "exit_layer", "state", "layers"),
+    "lossless",
     *("dtype", "device", "batch_size", "max_length", "max_gen_toks"),
 )
 _log = logging.getLogger(__name__)
@@ -68,10 +69,13 @@ def wish(
     exit_layer: int | None,
     layers: Numbers,
     state: str,
+    lossless: bool,
 ) -> Wish:
     """The arguments about exits, as ``exits.choice`` takes them."""
     if threshold is not None and not isinstance(threshold, int | float):
         raise UserError(f"threshold={threshold}: give a number from 0 to 1")
+    if not isinstance(lossless, bool):
+        raise UserError(f"lossless={lossless}: give true or false")
     return Wish(
         None if exits is None else Path(exits),
         judge,
@@ -79,6 +83,7 @@ def wish(
         None if exit_layer is None else whole("exit_layer", exit_layer),
         layer_list(layers),
         state,
+        lossless=lossless,
     )
 
 

@@ -34,6 +34,8 @@ from dynexit.exits.choice import choose
 from dynexit.inference.generate import generate
 from dynexit.inference.generation import Generation
 from dynexit.inference.likelihood import Likelihood, log_likelihood_ids
+from dynexit.inference.speculative import DraftPolicy, Lossless
+from dynexit.inference.speculative.costs import draft_policy
 from dynexit.models import Model, load_model
 
 _SEEDS = 2**31
@@ -45,9 +47,11 @@ class DynexitLM(TextLM):
 
     ``pretrained`` is a checkpoint's directory, hub id, ``reference:mistral``, ``reference:mamba2``
     or a loaded model; ``exits``, ``judge``, ``threshold``, ``exit_layer``, ``state`` and ``layers``
-    mean what they do for ``dynexit generate``. ``max_length`` bounds the tokens the model sees
-    (default: its context, or what its tokenizer says), ``max_gen_toks`` an answer whose task sets
-    no length. Raises ``UserError`` for arguments that contradict one another or are not known.
+    mean what they do for ``dynexit generate``. With ``lossless`` exits only draft: answers are the
+    full model's, and given continuations are read at full depth. ``max_length`` bounds the tokens
+    the model sees (default: its context, or what its tokenizer says), ``max_gen_toks`` an answer
+    whose task sets no length. Raises ``UserError`` for arguments that contradict one another or are
+    not known.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class DynexitLM(TextLM):
         exit_layer: int | None = None,
         state: str = "recompute",
         layers: Numbers = None,
+        lossless: bool = False,
         dtype: str | None = None,
         device: str | None = None,
         batch_size: int | str | None = None,
@@ -68,7 +73,7 @@ class DynexitLM(TextLM):
         **unknown: Any,
     ) -> None:
         refuse_unknown(unknown)
-        asked = wish(exits, judge, threshold, exit_layer, layers, state)
+        asked = wish(exits, judge, threshold, exit_layer, layers, state, lossless)
         self.batch_size = batch_of(batch_size)
         self.max_gen_toks = whole("max_gen_toks", max_gen_toks)
         if isinstance(pretrained, str):
@@ -76,7 +81,13 @@ class DynexitLM(TextLM):
         super().__init__(pretrained, max_length)
         self.choice = choose(self.model, asked)
         self._device = self.model.backbone.device
-        self._tallies = Tallies(self.model.backbone.config, self.choice.policy)
+        self._tallies = Tallies(self.model.backbone.config)
+        self._reading = None if lossless else self.choice.policy
+        self._lossless = Lossless() if lossless else None
+        self._drafting: DraftPolicy | None = None
+        if self._lossless is not None and self.choice.policy is not None:
+            config = self.model.backbone.config
+            self._drafting = draft_policy(config, self.choice.policy, self._lossless)
 
     # Given continuations
 
@@ -135,9 +146,9 @@ class DynexitLM(TextLM):
         with tqdm(total=len(order), desc="Scoring continuations", disable=quiet) as bar:
             for part in _parts(order, self.batch_size):
                 some = [cut[n] for n in part]
-                found = log_likelihood_ids(self.model, some, self.choice.policy, len(part))
+                found = log_likelihood_ids(self.model, some, self._reading, len(part))
                 answers = [as_generation(likelihood, depth) for likelihood in found]
-                self._tallies.add("scored", [tasks[n] for n in part], answers)
+                self._tallies.add("scored", [tasks[n] for n in part], answers, self._reading)
                 yield from zip(part, found, strict=True)
                 bar.update(len(part))
 
@@ -156,7 +167,8 @@ class DynexitLM(TextLM):
                 order = sorted(numbers, key=lambda n: -len(prompts[n]))
                 for part in _parts(order, self.batch_size):
                     answers = self._answer([prompts[n] for n in part], how)
-                    self._tallies.add("generated", _tasks([requests[n] for n in part]), answers)
+                    names = _tasks([requests[n] for n in part])
+                    self._tallies.add("generated", names, answers, self.choice.policy)
                     for n, answer in zip(part, answers, strict=True):
                         texts[n] = self._text(answer, how)
                         self.cache_hook.add_partial("generate_until", requests[n].args, texts[n])
@@ -172,7 +184,8 @@ class DynexitLM(TextLM):
             settings = replace(settings, seed=int(torch.randint(_SEEDS, ())))
         end = () if self.eot_token_id is None else (self.eot_token_id,)
         model = replace(self.model, eos_ids=(*self.model.eos_ids, *end, *how.ends))
-        return generate(model, prompts, settings, self.choice.policy)
+        policy = self.choice.policy
+        return generate(model, prompts, settings, policy, self._lossless, self._drafting)
 
     def _text(self, answer: Generation, how: Decoding) -> str:
         text = self.tokenizer.decode(answer.ids, skip_special_tokens=True)
@@ -193,6 +206,7 @@ class DynexitLM(TextLM):
                 "judge": choice.judge,
                 "state": choice.state,
                 "threshold": choice.threshold,
+                "lossless": self._lossless is not None,
                 "layers": [] if choice.policy is None else list(choice.policy.layers),
                 "tasks": self._tallies.describe(),
             },
