@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-_PRIOR = 3.0  # drafts that what is expected counts for before anything is known
+_PRIOR = 2.0  # drafts that what is expected counts for before anything is known
 _MEMORY = 64.0  # drafts after which what was learned counts 1/e
-_FIRST_GAP, _LONGEST_GAP = 16, 256  # full tokens between trials while drafting does not pay
+_FIRST_GAP, _LONGEST_GAP = 32, 256  # full tokens between trials while drafting does not pay
 
 
 class DraftPolicy:
