@@ -323,7 +323,7 @@ def test_a_defect_is_told_in_one_line(mistral: str, tmp_path: Path) -> None:
 def python(*arguments: str, given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     code = "from dynexit.cli import main; main()"
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, input=given, capture_output=True, timeout=120, check=False)
+    return subprocess.run(command, input=given, capture_output=True, timeout=240, check=False)
 
 
 def test_as_a_process(mistral: str) -> None:
@@ -344,7 +344,7 @@ def test_a_reader_that_has_seen_enough(mistral: str) -> None:
     )
     assert process.stdout is not None
     process.stdout.close()
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=240)
     assert (process.returncode, told) == (0, b"")
 
 
@@ -361,7 +361,7 @@ def test_stopped_training_goes_on(mistral: str, tmp_path: Path) -> None:
     while not (tmp_path / "out.work").exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    printed, told = process.communicate(timeout=120)
+    printed, told = process.communicate(timeout=240)
     assert process.returncode == 130
     assert printed == b""
     assert b"run the same command again" in told

@@ -20,7 +20,7 @@ from checkpoints import make_checkpoint
 from dynexit.commands.chat_screen import _Lines
 
 pty = pytest.importorskip("pty", reason="needs a Unix terminal")
-PATIENCE = 60.0  # seconds
+PATIENCE = 180.0  # seconds
 _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 

@@ -145,6 +145,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def paper(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The command's module, found as Python finds it for a script."""
     monkeypatch.syspath_prepend(PAPER)
+    for name in ("run", "paper_backbone", "paper_questions"):  # others have a "run", too
+        monkeypatch.delitem(sys.modules, name, raising=False)
     yield importlib.import_module("run")
     for name in ("run", "paper_backbone", "paper_questions"):
         sys.modules.pop(name, None)
