@@ -69,6 +69,26 @@ def test_ladder_is_certified_and_saved(tmp_path: Path) -> None:
     assert not (tmp_path / "exits.calibration").exists()
 
 
+def test_lossless_certifies_what_needs_no_verification(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--lossless", "--limit", "8", "--risk", "0.3,0.01", "--out", str(out))
+    found = answer(MISTRAL, *options)
+    bold, hopeless = found["ladder"]
+    assert found["state"] == "verified"
+    assert bold["valid"]
+    assert not hopeless["valid"]
+    assert hopeless["empirical_risk"] == 0.0  # nearly all drafts are verified
+    assert 0.5 < bold["threshold"] < 0.9999
+    assert bold["layer_saving"] > 0.0
+    (saved,) = load_certificates(out, fingerprint(load_model(MISTRAL).backbone))
+    assert (saved.state, saved.threshold) == ("verified", bold["threshold"])
+    assert saved.thresholds == (0.5,) * 4  # of drafting
+    assert not (tmp_path / "out.calibration").exists()
+    answer(MISTRAL, "--limit", "8", "--risk", "0.3", "--out", str(out))
+    both = load_certificates(out)
+    assert {c.state for c in both} == {"verified", "recompute"}
+
+
 def test_none_valid_is_told_and_no_mistake(tmp_path: Path) -> None:
     arguments = (MISTRAL, "--limit", "2", "--risk-kind", "em", "--out", str(tmp_path / "out"))
     result = run(*arguments)
@@ -102,6 +122,7 @@ def test_own_prompts_and_a_judge_without_training(tmp_path: Path) -> None:
         (("--risk-kind", "bleu"), "choose from text, tokens, answer, f1, em"),
         (("--tasks", "squad"), "squad"),
         (("--judge", "none"), "nothing to calibrate"),
+        (("--lossless", "--state", "copy"), "--state copy"),
         (("--data", "/nowhere.txt"), "nowhere.txt"),
     ],
 )

@@ -10,7 +10,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
+from dynexit import load
 from dynexit.cli import app
+from dynexit.evaluation.certified import certified_drafting
+from dynexit.exits.choice import Choice
+from dynexit.inference.speculative import Lossless
 from dynexit.reference.pair import exits_directory
 
 MODEL, RISK = "reference:mistral", "0.3"
@@ -26,14 +30,17 @@ def exits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("certified") / "exits"
     shutil.copytree(exits_directory("mistral", "linear"), place)
     (place / "calibration.json").unlink(missing_ok=True)
-    result = run("calibrate", MODEL, "--exits", str(place), "--risk", RISK, "--limit", "8")
-    assert result.exit_code == 0, result.stderr
+    for kind in ((), ("--lossless",)):
+        words = ("--exits", str(place), "--risk", RISK, "--limit", "8", *kind)
+        result = run("calibrate", MODEL, *words)
+        assert result.exit_code == 0, result.stderr
     return place
 
 
-def certified_threshold(place: Path) -> float:
+def certified_threshold(place: Path, state: str = "recompute") -> float:
     content = json.loads((place / "calibration.json").read_text())
-    return float(content["certificates"][0]["threshold"])
+    (own,) = (c for c in content["certificates"] if c["state"] == state)
+    return float(own["threshold"])
 
 
 def test_certified_threshold_is_used(exits: Path) -> None:
@@ -51,10 +58,39 @@ def test_eval_tells_the_certified_threshold(exits: Path) -> None:
     assert json.loads(result.stdout)["threshold"] == certified_threshold(exits)
 
 
+def test_certified_drafts_are_left_unverified(exits: Path) -> None:
+    options = ("--exits", str(exits), "--lossless", "--risk", RISK, "--json")
+    below = certified_threshold(exits, "verified")
+    measured = json.loads(run("eval", MODEL, *options, "--limit", "1").stdout)
+    assert measured["verify_below"] == below
+    assert not measured["lossless"]
+    result = run("generate", MODEL, QUESTION, *options)
+    assert result.exit_code == 0, result.stderr
+    how = Lossless(adapt=False, verify_below=below)
+    python = load(MODEL, exits=exits, risk=float(RISK), lossless=True)
+    said = python.generate(QUESTION)
+    plain = load(MODEL, exits=exits, lossless=how).generate(QUESTION)
+    told = json.loads(result.stdout)
+    assert told["text"] == said.text == plain.text
+    assert [t["exit_layer"] for t in told["tokens"]] == [t.exit_layer for t in plain.tokens]
+
+
+def test_drafting_is_as_it_was_certified() -> None:
+    certified = Choice(None, verify_below=0.9)
+    asked = Lossless(strict=True)
+    made = certified_drafting(certified, asked)
+    assert made == Lossless(strict=True, adapt=False, verify_below=0.9)
+    assert certified_drafting(certified, None) is None
+    assert certified_drafting(Choice(None), asked) is asked
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--risk", "0.01"), "no certificate of risk 0.01"),
+        (("--risk", "0.01", "--lossless"), "state verified"),
+        (("--risk", RISK, "--lossless", "--verify-below", "0.9"), "leave --verify-below out"),
+        (("--risk", RISK, "--lossless", "--max-draft", "3"), "leave --max-draft out"),
         (("--risk", RISK, "--threshold", "0.5"), "leave --threshold out"),
         (("--risk", RISK, "--state", "copy"), "state copy"),
     ],
