@@ -32,6 +32,8 @@ from dynexit.inference.settings import GenerationSettings
 from dynexit.models import Model, Placement
 from evaluation.test_risk import uncounted
 
+pytestmark = pytest.mark.slow
+
 LAYERS = (2, 3)
 ANSWER, TEXT = TEXTUAL["answer"], TEXTUAL["text"]
 

@@ -65,7 +65,7 @@ TEXTS = st.lists(
 
 
 @pytest.mark.parametrize(("mixers", "judge", "state"), PAIRS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(texts=TEXTS)
 def test_texts_in_slots_equal_texts_alone(
     mixers: str, judge: str, state: str, texts: list[Text]

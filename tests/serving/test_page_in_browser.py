@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
+]
 
 PROMPT = "Question: What is the capital of France?\nAnswer:"
 STORY = "Story: Emma took the lamp to the garden. Tom went to the attic.\nQ: Where is the lamp?\nA:"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 STUDY = Path(__file__).parents[2] / "studies" / "modes" / "run.py"
 MODES = [
     "full depth",

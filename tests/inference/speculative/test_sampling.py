@@ -95,8 +95,8 @@ def p_value(a: Counts, b: Counts) -> float:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_distribution(name: str) -> None:
     settings = SETTINGS[name]
-    full = counts(plain_text, settings, 800)
-    drafted = counts(drafted_text, settings, 800)
+    full = counts(plain_text, settings, 500)
+    drafted = counts(drafted_text, settings, 500)
     assert p_value(full, drafted) > SMALLEST_P
 
 
@@ -120,7 +120,7 @@ def test_the_test_sees_a_bias() -> None:
             text.append(propose(sampler, 0, mixed)[0])
         return text[len(prompt) :]
 
-    assert p_value(counts(plain_text, settings, 800), counts(taken, settings, 800)) < SMALLEST_P
+    assert p_value(counts(plain_text, settings, 500), counts(taken, settings, 500)) < SMALLEST_P
 
 
 @pytest.mark.parametrize("kind", ["attention", "mamba2"])
