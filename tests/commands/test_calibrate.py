@@ -71,8 +71,10 @@ def test_ladder_is_certified_and_saved(tmp_path: Path) -> None:
 
 def test_lossless_certifies_what_needs_no_verification(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = ("--lossless", "--limit", "8", "--risk", "0.3,0.01", "--out", str(out))
-    found = answer(MISTRAL, *options)
+    path = tmp_path / "mine.txt"
+    path.write_text("".join(f"Q: What is {a} and {b}?\n" for a in "abcd" for b in "xyz"))
+    data = ("--data", str(path), "--max-new-tokens", "3")
+    found = answer(MISTRAL, "--lossless", *data, "--risk", "0.3,0.01", "--out", str(out))
     bold, hopeless = found["ladder"]
     assert found["state"] == "verified"
     assert bold["valid"]
@@ -84,7 +86,7 @@ def test_lossless_certifies_what_needs_no_verification(tmp_path: Path) -> None:
     assert (saved.state, saved.threshold) == ("verified", bold["threshold"])
     assert saved.thresholds == (0.5,) * 4  # of drafting
     assert not (tmp_path / "out.calibration").exists()
-    answer(MISTRAL, "--limit", "8", "--risk", "0.3", "--out", str(out))
+    answer(MISTRAL, *data, "--risk", "0.3", "--out", str(out))
     both = load_certificates(out)
     assert {c.state for c in both} == {"verified", "recompute"}
 

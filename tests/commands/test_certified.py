@@ -30,8 +30,11 @@ def exits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("certified") / "exits"
     shutil.copytree(exits_directory("mistral", "linear"), place)
     (place / "calibration.json").unlink(missing_ok=True)
-    for kind in ((), ("--lossless",)):
-        words = ("--exits", str(place), "--risk", RISK, "--limit", "8", *kind)
+    prompts = place.with_name("prompts.txt")
+    prompts.write_text("".join(f"Q: What is {a} and {b}?\n" for a in "abcd" for b in "xyz"))
+    quick = ("--lossless", "--data", str(prompts), "--max-new-tokens", "3")
+    for questions in (("--limit", "8"), quick):
+        words = ("--exits", str(place), "--risk", RISK, *questions)
         result = run("calibrate", MODEL, *words)
         assert result.exit_code == 0, result.stderr
     return place
