@@ -46,10 +46,17 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._here, text.encode())
 
-    def wait_for(self, pattern: str) -> str:
-        """What was shown up to where ``pattern`` ends, without codes of colour and movement."""
-        end = time.monotonic() + PATIENCE
+    def wait_for(self, pattern: str, key: str = "") -> str:
+        """What was shown up to where ``pattern`` ends, without codes of colour and movement.
+
+        ``key`` is pressed each second until then: Python misses a Ctrl-C between showing a prompt
+        and waiting for its answer, and a person presses it again.
+        """
+        end, pressed = time.monotonic() + PATIENCE, 0.0
         while not (found := re.search(pattern, self._unread)):
+            if key and time.monotonic() > pressed + 1.0:
+                pressed = time.monotonic()
+                self.type(key)
             assert time.monotonic() < end, f"no {pattern!r} in {self._unread!r}"
             if select.select([self._here], [], [], 0.1)[0]:
                 new = os.read(self._here, 65536).decode("utf-8", "replace")
@@ -103,8 +110,7 @@ def test_a_talk(reference: Terminal) -> None:
     reference.wait_for("colours of depth off\r\n> ")
     reference.type("What is the capital of Italy?\n")
     assert "tokens/s" not in reference.wait_for("Rome\r\n> ")
-    reference.type("\x03")
-    reference.wait_for("> ")
+    reference.wait_for("> ", key="\x03")
     reference.type("\x04")
     assert reference.process.wait(PATIENCE) == 0
 
