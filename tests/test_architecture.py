@@ -15,6 +15,7 @@ MAXIMUM_LINES = 300
 FLOORS = [  # low to high; rooms on one floor don't import each other
     {"errors"},
     {"files"},
+    {"digests", "locks"},
     {"reference"},
     {"models"},
     {"exits"},

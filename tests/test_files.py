@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from dynexit import files
 from dynexit.errors import UserError
 from dynexit.files import atomic_directory, atomic_path, read_json, write_json
 
@@ -180,12 +182,40 @@ class TestAtomicDirectory:
             move(source, destination)
 
         monkeypatch.setattr(os, "replace", second_fails)
+        monkeypatch.setattr(files, "_exchanged", lambda *_: False)  # as where it takes two moves
         with (
             pytest.raises((KeyboardInterrupt, UserError)),
             atomic_directory(target) as temporary,
         ):
             (temporary / "exits.json").write_text("new")
         assert (target / "exits.json").read_text() == "old"
+        assert names(tmp_path) == ["exits"]
+
+    def test_there_is_always_one_at_its_place(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Replacing is one step on Linux: whatever is looked at between two steps, it is there."""
+        if sys.platform != "linux":
+            pytest.skip("only Linux exchanges directories in one step")
+        target, move = tmp_path / "exits", os.replace
+
+        def watched(source: Path, destination: Path) -> None:
+            assert not target.exists(), "moved away, so that for a moment there is none"
+            move(source, destination)
+
+        monkeypatch.setattr(os, "replace", watched)
+        for content in ("one", "two"):
+            with atomic_directory(target) as temporary:
+                (temporary / "exits.json").write_text(content)
+        assert (target / "exits.json").read_text() == "two"
+        assert names(tmp_path) == ["exits"]
+
+    def test_in_two_moves(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(files, "_exchanged", lambda *_: False)
+        for content in ("one", "two"):
+            with atomic_directory(tmp_path / "exits") as temporary:
+                (temporary / "exits.json").write_text(content)
+        assert (tmp_path / "exits" / "exits.json").read_text() == "two"
         assert names(tmp_path) == ["exits"]
 
     def test_refuses_foreign_directories(self, tmp_path: Path) -> None:

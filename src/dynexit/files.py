@@ -5,9 +5,11 @@ temporary name, forced to disk, and moved into place in one step. A reader never
 and a full disk, an error or Ctrl-C leaves what was there before.
 """
 
+import ctypes
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from dynexit.errors import UserError
+
+_TEMPORARY = re.compile(r"\.(?P<stem>.{0,32})\.[0-9a-f]{12}(?P<suffix>\..*)?", re.DOTALL)
+_EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
 
 
 @contextmanager
@@ -59,7 +64,7 @@ def atomic_directory(path: str | os.PathLike[str], *, marker: str | None = None)
     _refuse_if_precious(target, path)
     if marker is not None:
         _refuse_if_foreign(target, path, {marker})
-    temporary, previous = _sibling(target), _sibling(target)
+    temporary = _sibling(target)
     try:
         with _telling(path):
             temporary.mkdir(parents=True)
@@ -73,14 +78,43 @@ def atomic_directory(path: str | os.PathLike[str], *, marker: str | None = None)
                     _sync(Path(directory, name))
                 _sync(Path(directory))
             if target.exists():
-                os.replace(target, previous)
-            os.replace(temporary, target)
+                _exchange(temporary, target)  # the earlier one is the temporary now
+            else:
+                os.replace(temporary, target)
             _sync(target.parent)
     finally:
-        if previous.exists() and not target.exists():
-            os.replace(previous, target)
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(previous, ignore_errors=True)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove temporary files that killed processes left beside ``target``. Only for one who knows
+    that nobody else is writing to it; see ``locks.claimed``."""
+    stem, suffix = target.stem[:32], target.suffix[:16]
+    for path in _temporaries(target.parent):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and found["stem"] == stem and (found["suffix"] or "") == suffix:
+            _remove(path)
+
+
+def remove_leftovers_within(directory: Path) -> None:
+    """The same for every file that is written in ``directory`` and below it."""
+    for place, _, _ in os.walk(directory):
+        for path in _temporaries(Path(place)):
+            _remove(path)
+
+
+def _temporaries(directory: Path) -> list[Path]:
+    with suppress(OSError):  # what cannot be listed has nothing of ours to remove
+        return [path for path in directory.iterdir() if _TEMPORARY.fullmatch(path.name)]
+    return []
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def write_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
@@ -119,6 +153,29 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _sibling(target: Path) -> Path:
     """A name that nothing has yet, in the same directory and so on the same file system."""
     return target.with_name(f".{target.stem[:32]}.{secrets.token_hex(6)}{target.suffix[:16]}")
+
+
+def _exchange(temporary: Path, target: Path) -> None:
+    """Swap two directories: in one step where the system can, so that a kill never finds none at
+    ``target``; else in three, put back if one of them fails."""
+    if _exchanged(temporary, target):
+        return
+    previous = _sibling(target)
+    os.replace(target, previous)
+    try:
+        os.replace(temporary, target)
+    except BaseException:
+        os.replace(previous, target)
+        raise
+    os.replace(previous, temporary)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # not on Linux
+        return False
+    return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
 
 
 def _sync(path: Path) -> None:

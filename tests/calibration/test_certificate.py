@@ -111,6 +111,15 @@ def test_broken_files_are_refused_in_one_line(tmp_path: Path, told: str) -> None
     assert "\n" not in str(caught.value)
 
 
+def test_a_promise_cannot_be_relaxed_by_hand(tmp_path: Path) -> None:
+    path = save_certificates(tmp_path, [FIRST], BACKBONE)
+    change(path, lambda c: c["certificates"][0].update(empirical_risk=0.0))
+    with pytest.raises(UserError, match=r"changed since it was written \(its SHA-256 differs\)"):
+        load_certificates(tmp_path, BACKBONE)
+    change(path, lambda c: c.pop("sha256"))  # a file that was made without dynexit
+    assert len(load_certificates(tmp_path, BACKBONE)) == 1
+
+
 def test_half_a_file(tmp_path: Path) -> None:
     path = save_certificates(tmp_path, [FIRST], BACKBONE)
     path.write_text(path.read_text()[:100])

@@ -25,11 +25,11 @@ from dynexit.evaluation.measure import measure
 from dynexit.evaluation.points import Point, open_points
 from dynexit.evaluation.runner import FULL, answer_all
 from dynexit.evaluation.sweep import Grid, run_sweep
-from dynexit.evaluation.sweep_folder import claimed
 from dynexit.evaluation.tasks.reference import reference_tasks
 from dynexit.evaluation.tasks.task import Task
 from dynexit.exits.exit_set import ExitSet, save_exit_set
 from dynexit.exits.judges import build_judge
+from dynexit.locks import claimed
 from dynexit.models import Model, load_model
 from dynexit.training import ExitRecipe
 
@@ -268,14 +268,17 @@ def test_a_directory_of_something_else(model: Model, tmp_path: Path) -> None:
 
 
 def test_one_sweep_at_a_time(model: Model, tmp_path: Path) -> None:
-    with claimed(tmp_path), pytest.raises(UserError, match="another sweep is writing to"):
+    with (
+        claimed(tmp_path, within=True),
+        pytest.raises(UserError, match=r"another dynexit \(process \d+\) is writing to"),
+    ):
         run_sweep(model, short_tasks(1), WANTED, GRID, tmp_path, quietly)
     assert run_sweep(model, short_tasks(1), WANTED, GRID, tmp_path, quietly)
 
 
 def test_out_is_a_file(model: Model, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="cannot write to --out"):
+    with pytest.raises(UserError, match=r"cannot write to .*file: file exists"):
         run_sweep(model, short_tasks(1), WANTED, GRID, tmp_path / "file", quietly)
 
 

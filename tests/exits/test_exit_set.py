@@ -145,6 +145,21 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
         load_exit_set(tmp_path / "set", model)
 
 
+def test_weights_that_are_not_those_of_the_json_beside_them(tmp_path: Path) -> None:
+    model = backbone("mistral")
+    save_exit_set(tmp_path / "set", exit_set("linear"), model)
+    about, weights = tmp_path / "set" / "exits.json", tmp_path / "set" / "exits.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1  # one bit of one number
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match=r"exits\.safetensors is not the file .*SHA-256 differs"):
+        load_exit_set(tmp_path / "set", model)
+    told = json.loads(about.read_text())
+    del told["sha256"]  # a set that was made without dynexit says nothing of it
+    about.write_text(json.dumps(told))
+    assert load_exit_set(tmp_path / "set", model).judge.kind == "linear"
+
+
 def test_an_earlier_set_is_replaced_and_other_files_are_not(tmp_path: Path) -> None:
     model = backbone("mistral")
     save_exit_set(tmp_path / "set", exit_set("ffn"), model)

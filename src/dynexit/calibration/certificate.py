@@ -6,10 +6,12 @@ policy, so that a ladder of bounds may lie in it. It belongs to one backbone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from dynexit.digests import json_digest
 from dynexit.errors import UserError
 from dynexit.exits.exit_file import Fields
 from dynexit.exits.fingerprint import Fingerprint
@@ -79,7 +81,8 @@ def save_certificates(
     rows = [asdict(certificate) for certificate in (*kept, *certificates)]
     for row in rows:
         del row["backbone"]
-    write_json(path, {"format": FORMAT, "backbone": asdict(backbone), "certificates": rows})
+    content = {"format": FORMAT, "backbone": asdict(backbone), "certificates": rows}
+    write_json(path, {**content, "sha256": json_digest(_promised(content))})
     return path
 
 
@@ -108,7 +111,13 @@ def load_certificates(
     if backbone is not None and theirs != backbone:
         raise UserError(f"{path} was {theirs.difference(backbone)}; calibrate again for this model")
     count = fields.count("certificates")
-    return tuple(_certificate(fields.item("certificates", i), theirs) for i in range(count))
+    found = tuple(_certificate(fields.item("certificates", i), theirs) for i in range(count))
+    digest = fields.text("sha256") if "sha256" in fields.content else None
+    if digest is not None and digest != json_digest(_promised(fields.content)):
+        raise UserError(
+            f"{path} was changed since it was written (its SHA-256 differs); calibrate again"
+        )
+    return found
 
 
 def load_certificate(
@@ -137,6 +146,11 @@ def load_certificate(
     words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in asked.items())
     words = words or "any risk"
     raise UserError(f"{path} has no certificate of {words}, only of {there}; calibrate for it")
+
+
+def _promised(content: Mapping[str, Any]) -> Any:
+    """What of the file its digest is of: nobody may relax a promise by hand."""
+    return [content["backbone"], content["certificates"]]
 
 
 def _words(c: Certificate) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,6 +108,7 @@ def calibrate(
     from dynexit.evaluation.bounded import BoundedCalibration
     from dynexit.evaluation.certify import Calibration, save
     from dynexit.evaluation.losses import loss_of
+    from dynexit.locks import claimed
 
     risks = _risks(risk, confidence)
     asked = _questions(names(tasks), data, max_new_tokens, limit, data_dir)
@@ -121,8 +123,9 @@ def calibrate(
     kind = BoundedCalibration if lossless else Calibration
     wanted = kind(loaded, choice.policy, fitting, loss, risks, confidence)
     place = exits if out_dir is None else out_dir
-    rungs = _certify(wanted, place)
-    saved = None if place is None else save(wanted, rungs, place)
+    with nullcontext() if place is None else claimed(place):
+        rungs = _certify(wanted, place)
+        saved = None if place is None else save(wanted, rungs, place)
     if json:
         print_json({"model": model, **describe(wanted, rungs, saved)})
     else:

@@ -39,13 +39,14 @@ def quantize(
 
     Example: `dynexit quantize reference:mamba2 --bits 8 --out mamba2-int8`
     """
+    from dynexit.locks import claimed
     from dynexit.models.hub import resolve_model
     from dynexit.models.quantization import QuantizationConfig
     from dynexit.models.quantize import plan_quantization, write_quantized
 
     config = QuantizationConfig(bits, group)
     plan = plan_quantization(resolve_model(model), config)
-    with counting(f"{model}: quantising", len(plan.items)) as tick:
+    with claimed(to), counting(f"{model}: quantising", len(plan.items)) as tick:
         done = write_quantized(plan, to, tick)
     quantised = sum(item.stem is not None for item in plan.items)
     data = {

@@ -94,6 +94,7 @@ def train_exits(
     """
     from dynexit.exits.exit_set import load_exit_set
     from dynexit.exits.judges import TRAINED_JUDGES
+    from dynexit.locks import claimed
     from dynexit.training import ExitRecipe
     from dynexit.training import train_exits as train
 
@@ -114,8 +115,9 @@ def train_exits(
         seed=seed,
     )
     loaded = load(model, dtype, device)
-    train(loaded, recipe, out_dir, data)
-    exits = load_exit_set(out_dir, loaded.backbone)
+    with claimed(out_dir):
+        train(loaded, recipe, out_dir, data)
+        exits = load_exit_set(out_dir, loaded.backbone)
     if json:
         print_json(describe(exits, out_dir))
     else:

@@ -26,10 +26,11 @@ from dynexit.evaluation.fitting import fitted
 from dynexit.evaluation.points import Point, make_point
 from dynexit.evaluation.questions import Asked, Comparison
 from dynexit.evaluation.replay import Replay, record, replays
-from dynexit.evaluation.sweep_folder import SweepFolder, check, claimed, describe
+from dynexit.evaluation.sweep_folder import SweepFolder, check, describe
 from dynexit.evaluation.tasks.task import Task
 from dynexit.evaluation.timing import time_best
 from dynexit.exits.skipped import skipped_state
+from dynexit.locks import claimed
 from dynexit.models.loading import Model
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ def run_sweep(
     ``tasks`` by the name that was asked for; one that stands for several gets points of its own
     over all of them. ``command`` is noted as what made the sweep.
     """
-    with claimed(out):
+    with claimed(out, within=True):
         check(out, model)
         fit = {name: [_decodable(model, task) for task in parts] for name, parts in tasks.items()}
         candidates = gather(model, wanted, out)

@@ -1,10 +1,9 @@
-"""The directory of a sweep: what it is of, its rows, and that only one sweep writes to it."""
+"""The directory of a sweep: what it is of, and its rows."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from dynexit.errors import UserError
 from dynexit.evaluation.candidates import Candidate
@@ -25,27 +23,6 @@ from dynexit.files import read_json, write_json
 from dynexit.models.loading import Model
 
 ABOUT, POINTS = "sweep.json", "points.jsonl"
-
-
-@contextmanager
-def claimed(directory: Path) -> Iterator[None]:
-    """Hold the directory for oneself, made if it is missing; the system lets go of it when the
-    process ends, however it does."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(directory / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"another sweep is writing to {directory}; wait for it or choose another --out"
-        ) from None
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write to --out {directory}: {reason}") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class SweepFolder:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
+from dynexit.digests import bytes_digest, file_digest
 from dynexit.errors import UserError
 from dynexit.exits.exit_file import Fields
 from dynexit.exits.fingerprint import Fingerprint, fingerprint
@@ -75,8 +76,9 @@ def save_exit_set(directory: Path, exits: ExitSet, backbone: Backbone) -> None:
         "metrics": [asdict(metrics) for metrics in exits.metrics],
     }
     with atomic_directory(directory, marker=_JSON) as temporary:
-        write_json(temporary / _JSON, content)
         save_file(weights, temporary / _WEIGHTS)
+        content["sha256"] = file_digest(temporary / _WEIGHTS)
+        write_json(temporary / _JSON, content)
 
 
 def load_exit_set(directory: Path, backbone: Backbone) -> ExitSet:
@@ -134,7 +136,8 @@ def _load_modules(
     with _naming(path):
         judge = build_judge(shape.text("kind"), layers, hidden, device, options)
     translators = Translators(layers, hidden) if fields.boolean("translators") else None
-    weights = _read_weights(path.parent / _WEIGHTS)
+    digest = fields.text("sha256") if "sha256" in fields.content else None
+    weights = _read_weights(path.parent / _WEIGHTS, digest)
     _assign(path.parent / _WEIGHTS, "judge.", judge, weights)
     if translators is not None:
         _assign(path.parent / _WEIGHTS, "translators.", translators, weights)
@@ -155,15 +158,23 @@ def _weights(prefix: str, module: object) -> dict[str, Tensor]:
     return {prefix + name: t.detach().contiguous() for name, t in module.state_dict().items()}
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def _read_weights(path: Path, digest: str | None) -> dict[str, Tensor]:
+    """The tensors of a file, which must be the one that ``digest`` is of (None: not known)."""
     try:
-        return load_file(path)
+        content = path.read_bytes()
+        tensors = load(content)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; train the exits again") from None
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"{path} is not a whole safetensors file ({error}); fetch it again"
         ) from None
+    if digest is not None and bytes_digest(content) != digest:
+        raise UserError(
+            f"{path} is not the file that {_JSON} was written with (its SHA-256 differs); "
+            "fetch both again or train the exits again"
+        )
+    return tensors
 
 
 def _assign(path: Path, prefix: str, module: object, weights: dict[str, Tensor]) -> None:
