@@ -17,27 +17,8 @@ from dynexit.reference.corpus.tokenizer import train_tokenizer
 from dynexit.reference.pair import NAMES, reference_directory
 from dynexit.reference.recipe.exits import ShippedExits, fit_shipped_exits
 from dynexit.reference.recipe.export import export
-from dynexit.reference.recipe.train import Recipe, train
-
-RECIPES = {
-    "mistral": Recipe(
-        "mistral",
-        steps=3500,
-        cooldown=0.12,
-        mixes=((0, "facts"), (700, "retelling"), (2800, "stories")),
-        drills=((0, 0), (1700, 2), (2800, 0)),
-        look_back_at=2400,
-    ),
-    "mamba2": Recipe(
-        "mamba2",
-        steps=2500,
-        cooldown=0.25,
-        mixes=((0, "facts"), (1000, "retelling"), (1800, "facts")),
-        drills=((0, 0), (1400, 1), (1800, 0)),
-        rows=8,
-        compiled=True,
-    ),
-}
+from dynexit.reference.recipe.recipes import RECIPES
+from dynexit.reference.recipe.train import train
 
 
 def main(
@@ -46,8 +27,12 @@ def main(
         "runs/reference"
     ),
     stage: Annotated[str, typer.Option(help="model, exits, or both")] = "both",
-    steps: Annotated[int | None, typer.Option(help="default: as shipped")] = None,
+    steps: Annotated[int | None, typer.Option(help="default: the recipe's")] = None,
+    device: Annotated[
+        str, typer.Option(help="cuda: the recipe that ships, minutes; cpu: the short one, hours")
+    ] = "cuda" if torch.cuda.is_available() else "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all")] = 0,
+    workers: Annotated[int, typer.Option(help="processes that write the text")] = 0,
 ) -> None:
     """Train the reference pair on the project's own corpus, and its exits, into the package."""
     if threads:
@@ -58,8 +43,10 @@ def main(
     for name in NAMES if model == "both" else (model,):
         place = reference_directory(name)
         if stage != "exits":
-            recipe = RECIPES[name] if steps is None else replace(RECIPES[name], steps=steps)
-            backbone = train(recipe, tokenizer, work / f"{name}.safetensors")
+            recipe = RECIPES[device][name]
+            if steps is not None:
+                recipe = replace(recipe, steps=steps)
+            backbone = train(recipe, tokenizer, work / f"{name}.safetensors", device, workers)
             export(backbone, name, tokenizer, place)
         if stage != "model":
             fit_shipped_exits(load_model(f"reference:{name}"), ShippedExits(), place / "exits")

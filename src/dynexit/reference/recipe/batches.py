@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
 
@@ -32,7 +32,10 @@ class Batch:
     @property
     def row_index(self) -> Tensor:
         """Number of the row [rows, 1]."""
-        return torch.arange(len(self.ids))[:, None]
+        return torch.arange(len(self.ids), device=self.ids.device)[:, None]
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class Encoder:

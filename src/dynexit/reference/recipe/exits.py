@@ -1,4 +1,4 @@
-"""Fits the exit sets that ship beside the reference pair, one for each trained judge.
+"""Fits the exit sets that ship beside the reference pair, one for each judge of DYNAMAX.
 
 Thresholds are the lowest at which answers to validation questions stay the full model's often
 enough; they are questions that the package's own evaluation does not ask.
@@ -17,7 +17,7 @@ from dynexit.evaluation.tasks.reference import reference_tasks
 from dynexit.evaluation.thresholds import smallest_by_exit
 from dynexit.exits.exit_set import ExitMetrics, load_exit_set, save_exit_set
 from dynexit.exits.judge import Judge, default_layers
-from dynexit.exits.judges import TRAINED_JUDGES
+from dynexit.exits.judges import DYNAMAX_JUDGES
 from dynexit.models import Model
 from dynexit.training import ExitRecipe, collect_store, fit_exits
 
@@ -35,7 +35,7 @@ class ShippedExits:
 
 
 def fit_shipped_exits(model: Model, settings: ShippedExits, out: Path) -> list[ExitMetrics]:
-    """Fit every trained judge on one collection and save them as ``out/JUDGE``."""
+    """Fit the judges of DYNAMAX on one collection and save them as ``out/JUDGE``."""
     layers = default_layers(model.backbone.depth, first=0.25)
     recipe = ExitRecipe(layers=layers, prompts=settings.prompts, epochs=settings.epochs)
     seen = _validation(model, layers, settings)
@@ -43,7 +43,7 @@ def fit_shipped_exits(model: Model, settings: ShippedExits, out: Path) -> list[E
     with TemporaryDirectory() as folder:
         work = Path(folder)
         store = collect_store(model, recipe, work)
-        for kind in TRAINED_JUDGES:
+        for kind in DYNAMAX_JUDGES:
             found += fit_exits(model, store, replace(recipe, judge=kind), work / kind, work)
             exits = load_exit_set(work / kind, model.backbone)
             thresholds = _thresholds(seen, exits.judge, settings.target)

@@ -8,6 +8,7 @@ place of its curriculum), and drops layers with a rate that grows with depth.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -25,23 +26,25 @@ LAYER_DROPOUT = 0.1
 
 def loss_of(backbone: Backbone, batch: Batch, rng: random.Random, dropout: bool) -> Tensor:
     """Loss of one batch: answers at the last layer, some context, and answers at drawn exits."""
-    depth = backbone.depth
+    depth, device = backbone.depth, backbone.device
     exits = set(rng.sample(range(depth // 4, depth), EXITS_PER_STEP))
     rows, width = batch.ids.shape
     place = backbone.place([0] * rows, [width] * rows)
-    answers = batch.target.nonzero(as_tuple=True)
-    loss = torch.zeros(())
-    with torch.autocast("cpu", torch.bfloat16):
-        hidden = backbone.embed(batch.ids)
+    # chosen on the host: counting them on a GPU would wait for all that was asked of it before
+    answers, context = (
+        _Read.of(batch, at, device) for at in (batch.target, _some_context(batch, rng))
+    )
+    loss = torch.zeros((), device=device)
+    with torch.autocast(device.type, torch.bfloat16):
+        hidden = backbone.embed(batch.ids.to(device))
         for index in range(depth):
             if index in exits:
-                loss = loss + EXIT_WEIGHT * _cross_entropy(backbone, hidden, batch, answers)
+                loss = loss + EXIT_WEIGHT * answers.cross_entropy(backbone, hidden)
             dropped = dropout and rng.random() < LAYER_DROPOUT * index / (depth - 1)
             if not dropped:
                 hidden = backbone.run(hidden, None, index, index + 1, place)
-        loss = loss + _cross_entropy(backbone, hidden, batch, answers)
-        context = _some_context(batch, rng)
-        return loss + CONTEXT_WEIGHT * _cross_entropy(backbone, hidden, batch, context)
+        loss = loss + answers.cross_entropy(backbone, hidden)
+        return loss + CONTEXT_WEIGHT * context.cross_entropy(backbone, hidden)
 
 
 def answers_right(backbone: Backbone, batch: Batch) -> tuple[int, int]:
@@ -58,14 +61,23 @@ def answers_right(backbone: Backbone, batch: Batch) -> tuple[int, int]:
     return answered - len(wrong), answered
 
 
-def _cross_entropy(
-    backbone: Backbone, hidden: Tensor, batch: Batch, at: tuple[Tensor, ...]
-) -> Tensor:
-    logits = backbone.readout(hidden[at])
-    return F.cross_entropy(logits.float(), batch.following[at])
+@dataclass(frozen=True)
+class _Read:
+    """Where logits are read (row and column of each [n]), and the ids that follow there [n]."""
+
+    at: tuple[Tensor, ...]
+    following: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, where: Tensor, device: torch.device) -> _Read:
+        at = where.nonzero(as_tuple=True)
+        return cls(tuple(one.to(device) for one in at), batch.following[at].to(device))
+
+    def cross_entropy(self, backbone: Backbone, hidden: Tensor) -> Tensor:
+        return F.cross_entropy(backbone.readout(hidden[self.at]).float(), self.following)
 
 
-def _some_context(batch: Batch, rng: random.Random) -> tuple[Tensor, ...]:
+def _some_context(batch: Batch, rng: random.Random) -> Tensor:
     generator = torch.Generator().manual_seed(rng.getrandbits(48))
     drawn = torch.rand(batch.ids.shape, generator=generator) < CONTEXT_SHARE
-    return (drawn & batch.real & ~batch.target).nonzero(as_tuple=True)
+    return drawn & batch.real & ~batch.target

@@ -1,4 +1,4 @@
-"""Training one model of the reference pair on a CPU, resumable at any step."""
+"""Training one model of the reference pair on a CPU or a GPU, resumable at any step."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from dynexit.files import atomic_path
 from dynexit.models.backbone import Backbone
 from dynexit.models.families import parse_config
 from dynexit.reference.corpus.item import TASKS
 from dynexit.reference.corpus.mixture import held_out_items
-from dynexit.reference.recipe.batches import Encoder, single_rows, training_batch
+from dynexit.reference.recipe.batches import Batch, Encoder, single_rows, training_batch
 from dynexit.reference.recipe.look_back import look_back_heads
 from dynexit.reference.recipe.objective import answers_right, loss_of
 from dynexit.reference.recipe.shapes import CONFIGS
@@ -51,12 +52,18 @@ class Recipe:
     report_every: int = 200
 
 
-def train(recipe: Recipe, tokenizer: Path, state_file: Path) -> Backbone:
-    """Train to the end, going on from ``state_file`` where there is one."""
+def train(
+    recipe: Recipe, tokenizer: Path, state_file: Path, device: str = "cpu", workers: int = 0
+) -> Backbone:
+    """Train on ``device`` to the end, going on from ``state_file`` where there is one.
+
+    ``workers`` processes write the text; 0: this one, between steps.
+    """
     encoder = Encoder(tokenizer)
     torch.manual_seed(recipe.seed)
     backbone = Backbone(parse_config(CONFIGS[recipe.model](padded_vocabulary(encoder))))
     _initialise(backbone)
+    backbone.to(device)
     optimizers = _optimizers(backbone, recipe)
     done = _resume(backbone, optimizers, state_file)
     backbone.train()
@@ -64,10 +71,14 @@ def train(recipe: Recipe, tokenizer: Path, state_file: Path) -> Backbone:
         for block in backbone.blocks():
             block.compile()
     log = _Log(recipe)
-    for step in range(done, recipe.steps):
+    steps = range(done, recipe.steps)
+    batches = DataLoader(
+        _Batches(recipe, encoder), batch_size=None, sampler=steps, num_workers=workers
+    )
+    for step, batch in zip(steps, batches, strict=True):
         if step == recipe.look_back_at:
             look_back_heads(backbone, training_batch(encoder, 123456, 40, 256, "retelling", 6))
-        loss = _step(backbone, optimizers, encoder, recipe, step)
+        loss = _step(backbone, optimizers, batch, recipe, step)
         log.add(step + 1, loss)
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
             _save(backbone, optimizers, step + 1, state_file)
@@ -76,10 +87,24 @@ def train(recipe: Recipe, tokenizer: Path, state_file: Path) -> Backbone:
     return backbone.eval()
 
 
+@dataclass(frozen=True)
+class _Batches(Dataset[Batch]):
+    """The batch of each step; everything random in it follows from the recipe's seed."""
+
+    recipe: Recipe
+    encoder: Encoder
+
+    def __getitem__(self, step: int) -> Batch:
+        recipe = self.recipe
+        mix, drills = _latest(recipe.mixes, step), _latest(recipe.drills, step)
+        seed = recipe.seed * 10_000_000 + step
+        return training_batch(self.encoder, seed, recipe.rows, recipe.width, mix, drills)
+
+
 def _step(
     backbone: Backbone,
     optimizers: list[torch.optim.Optimizer],
-    encoder: Encoder,
+    batch: Batch,
     recipe: Recipe,
     step: int,
 ) -> float:
@@ -87,9 +112,6 @@ def _step(
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * _rate_share(step, recipe)
-    seed = recipe.seed * 10_000_000 + step
-    mix, drills = _latest(recipe.mixes, step), _latest(recipe.drills, step)
-    batch = training_batch(encoder, seed, recipe.rows, recipe.width, mix, drills)
     cooling = step >= recipe.steps * (1 - recipe.cooldown)
     loss = loss_of(backbone, batch, random.Random(f"{recipe.seed}-{step}"), dropout=not cooling)
     torch.autograd.backward(loss)
@@ -168,6 +190,7 @@ def _report(backbone: Backbone, encoder: Encoder, recipe: Recipe) -> str:
     with torch.compiler.set_stance("force_eager"):
         for task in TASKS:
             batch = single_rows(encoder, held_out_items(task, 100, seed=1), recipe.width)
+            batch = batch.to(backbone.device)
             right, answered = answers_right(backbone, batch)
             parts.append(f"{task} {right / answered:.3f}")
     backbone.train()
