@@ -15,7 +15,7 @@ MAXIMUM_LINES = 300
 FLOORS = [  # low to high; rooms on one floor don't import each other
     {"errors"},
     {"files"},
-    {"digests", "locks"},
+    {"digests", "locks", "workers"},
     {"reference"},
     {"models"},
     {"exits"},

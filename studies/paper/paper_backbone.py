@@ -23,7 +23,8 @@ from dynexit.models.cost import token_cost
 from dynexit.models.loading import Model, load_model
 from dynexit.reporting.tables import quantity
 from dynexit.training import ExitRecipe, fit_exits
-from dynexit.training.collect import CollectSettings, collect
+from dynexit.training.collect import collect
+from dynexit.training.collect_settings import CollectSettings
 from dynexit.training.store import Store
 
 # With the 4096 of the default a hundred short questions would be read at once, and the states of

@@ -10,10 +10,11 @@ import torch
 
 from dynexit.errors import UserError
 from dynexit.models import Model
-from dynexit.training import collect as collecting
-from dynexit.training.collect import CollectSettings, collect
+from dynexit.training.collect import collect
+from dynexit.training.collect_settings import CollectSettings
 from dynexit.training.corpus import Sample
 from dynexit.training.oracle import ranks_of
+from dynexit.training.shard_work import ending
 from dynexit.training.store import TRAINING, VALIDATION, Shard, Store
 from training.tiny import BOS, EOS, backbone, tiny_model
 
@@ -111,7 +112,7 @@ def test_a_collection_cut_short_goes_on_to_the_same_end(
 
     def fail_later(source: Path, target: Path) -> None:
         written.append(target)
-        if len(written) == 4:  # the manifest, two shards, and not the third
+        if len(written) == 5:  # division and manifest, two shards, and not the third
             raise fault
         replace(source, target)
 
@@ -122,8 +123,9 @@ def test_a_collection_cut_short_goes_on_to_the_same_end(
     monkeypatch.setattr(os, "replace", replace)
     (directory,) = (tmp_path / "cut").iterdir()
     names = {path.name for path in directory.iterdir()}
-    assert names == {"manifest.json", "shard-00000.safetensors", "shard-00001.safetensors"}
-    times = {name: (directory / name).stat().st_mtime_ns for name in names - {"manifest.json"}}
+    shards = {"shard-00000.safetensors", "shard-00001.safetensors"}
+    assert names == {"manifest.json", "division.safetensors"} | shards
+    times = {name: (directory / name).stat().st_mtime_ns for name in names}
     again = collect(model, SAMPLES, SETTINGS, tmp_path / "cut")
     assert times == {name: (directory / name).stat().st_mtime_ns for name in times}
     assert again.directory.name == whole.directory.name
@@ -196,7 +198,7 @@ def test_damaged_and_missing_shards(store: Store, tmp_path: Path) -> None:
 
 def test_stop_texts_and_end_tokens() -> None:
     model = tiny_model("mistral")
-    finished = collecting._ending(model, ["\n", "ab"])
+    finished = ending(model, ["\n", "ab"])
     ids = model.tokenizer.encode
     assert finished([EOS])
     assert finished(ids("\n")[1:])

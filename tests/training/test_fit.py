@@ -27,7 +27,8 @@ def fitted(kind: str, store: Store, recipe: ExitRecipe, checkpoint: Path) -> Tra
 
 @pytest.mark.parametrize("kind", TRAINED_JUDGES)
 def test_separable_states_are_learnt_at_every_exit(kind: str, tmp_path: Path) -> None:
-    store = separable_store(tmp_path)
+    # only from states that are the same can a predictor foretell later exits
+    store = separable_store(tmp_path, sequences=150, settled=kind == "predictor")
     recipe = replace(RECIPE, match=False, rate=3e-2)
     judge = fitted(kind, store, recipe, tmp_path / "fit.safetensors")
     for scores, labels in validate(judge, store, 1, [NEVER] * 3):
@@ -46,7 +47,7 @@ def test_only_a_recurrent_judge_learns_from_the_past(tmp_path: Path) -> None:
         ((scores, labels),) = validate(judge, store, 1, [NEVER])
         areas[kind] = auroc(scores, labels) or 0.0
     assert areas["mamba"] > 0.95
-    assert max(areas["linear"], areas["ffn"]) < 0.75
+    assert max(area for kind, area in areas.items() if kind != "mamba") < 0.75
 
 
 def test_scores_are_probabilities_for_unbalanced_labels(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_the_loss_decays_linearly_with_the_exit() -> None:
     logits, ranks = torch.tensor([0.3, -1.0]), torch.tensor([0, 5])
     losses = [float(objective.loss(exit, logits, ranks)) for exit in range(4)]
     plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor([1.0, 0.0]))
-    assert losses == pytest.approx([float(plain) * w for w in (1.0, 0.75, 0.5, 0.25)])
+    assert losses == pytest.approx([float(plain) * w for w in (2.0, 1.5, 1.0, 0.5)])
 
 
 @pytest.mark.parametrize("kind", ["linear", "mamba"])

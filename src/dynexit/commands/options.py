@@ -43,8 +43,9 @@ Judge = Annotated[
     typer.Option(
         "--judge",
         metavar="NAME",
-        help="Who decides: linear, ffn or mamba (trained), top-probability, margin, entropy, "
-        "saturation or patience (need no training), none (full depth).",
+        help="Who decides: linear, ffn, mamba, shared, depth or predictor (trained), "
+        "top-probability, margin, entropy, saturation or patience (need no training), none (full "
+        "depth).",
         rich_help_panel=EXITS_PANEL,
     ),
 ]
@@ -229,6 +230,22 @@ def whole_numbers(option: str, text: str) -> tuple[int, ...]:
         raise UserError(
             f"{option} {text!r}: give whole numbers separated by commas, such as 6,8,10"
         ) from None
+
+
+def bytes_of(option: str, text: str | None) -> int | None:
+    """``"8GB"``, ``"1.5 TB"`` or ``"400000000"`` as bytes; None stays None. GB are 1000^3 bytes."""
+    if text is None:
+        return None
+    units = {"": 0, "B": 0, "KB": 1, "MB": 2, "GB": 3, "TB": 4}
+    number = text.strip().upper().rstrip("BKMGT")
+    unit = text.strip().upper()[len(number) :]
+    try:
+        size = float(number) * 1000 ** units[unit]
+        if 1 <= size < 1e18:
+            return int(size)
+    except (ValueError, KeyError):
+        pass
+    raise UserError(f"{option} {text!r}: give a size such as 400MB or 8GB")
 
 
 def names(text: str) -> list[str]:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynexit.commands.loading import load
-from dynexit.commands.options import Device, Dtype, Json, Model, whole_numbers
+from dynexit.commands.loading import load, on_gpu
+from dynexit.commands.options import Device, Dtype, Json, Model, bytes_of, whole_numbers
 from dynexit.commands.output import out, print_json
 from dynexit.errors import UserError
+
+SIZE_PANEL = "Large collections"
 
 if TYPE_CHECKING:
     from dynexit.exits.exit_set import ExitSet
@@ -20,7 +22,10 @@ def train_exits(
     model: Model,
     out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the exit set goes.")],
     judge: Annotated[
-        str, typer.Option("--judge", metavar="NAME", help="linear, ffn or mamba.")
+        str,
+        typer.Option(
+            "--judge", metavar="NAME", help="linear, ffn, mamba, shared, depth or predictor."
+        ),
     ] = "mamba",
     layers: Annotated[
         str | None,
@@ -82,6 +87,66 @@ def train_exits(
         ),
     ] = 0.95,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of data and weights.")] = 0,
+    batch: Annotated[
+        int,
+        typer.Option(
+            "--batch", metavar="N", help="Texts in a step of the fit; workers share them by 16."
+        ),
+    ] = 32,
+    collections: Annotated[
+        Path | None,
+        typer.Option(
+            "--collection",
+            metavar="DIR",
+            help="Keep what is collected here, where another judge finds it.",
+            rich_help_panel=SIZE_PANEL,
+        ),
+    ] = None,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-budget",
+            metavar="SIZE",
+            help="Collect within this memory, such as 8GB; a larger model runs layer by layer.",
+            rich_help_panel=SIZE_PANEL,
+        ),
+    ] = None,
+    disk_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--disk-budget",
+            metavar="SIZE",
+            help="Most bytes of the collection, such as 500GB.",
+            rich_help_panel=SIZE_PANEL,
+        ),
+    ] = None,
+    subsample: Annotated[
+        str,
+        typer.Option(
+            "--subsample",
+            metavar="WHAT",
+            help="What a disk budget leaves out: texts, or tokens of them (linear and ffn judges).",
+            rich_help_panel=SIZE_PANEL,
+        ),
+    ] = "texts",
+    store_dtype: Annotated[
+        str,
+        typer.Option(
+            "--store-dtype",
+            metavar="NAME",
+            help="Hidden states on disk: bf16 or fp16.",
+            rich_help_panel=SIZE_PANEL,
+        ),
+    ] = "bf16",
+    shard_tokens: Annotated[
+        int,
+        typer.Option(
+            "--shard-tokens",
+            metavar="N",
+            help="Tokens of a shard, which are in memory together and lost together if cut short.",
+            rich_help_panel=SIZE_PANEL,
+        ),
+    ] = 8192,
     dtype: Dtype = None,
     device: Device = "auto",
     json: Json = False,
@@ -91,12 +156,15 @@ def train_exits(
     The exit set is a directory for --exits of generate and eval.
 
     Example: `dynexit train-exits reference:mistral --judge linear --layers 6,8,10 --out exits`
+
+    Several workers: `torchrun --nproc-per-node 2 -m dynexit train-exits MODEL --out DIR`
     """
     from dynexit.exits.exit_set import load_exit_set
     from dynexit.exits.judges import TRAINED_JUDGES
     from dynexit.locks import claimed
-    from dynexit.training import ExitRecipe
+    from dynexit.training import ExitRecipe, Means
     from dynexit.training import train_exits as train
+    from dynexit.workers import joined_workers
 
     if judge not in TRAINED_JUDGES:
         known = ", ".join(TRAINED_JUDGES)
@@ -113,14 +181,23 @@ def train_exits(
         tuned_lens=None if tuned_lens is None else str(tuned_lens),
         precision=precision,
         seed=seed,
+        batch=batch,
+        shard_tokens=shard_tokens,
+        stored=store_dtype,
+        disk_budget=bytes_of("--disk-budget", disk_budget),
+        subsample=subsample,
     )
-    loaded = load(model, dtype, device)
-    with claimed(out_dir):
-        train(loaded, recipe, out_dir, data)
-        exits = load_exit_set(out_dir, loaded.backbone)
-    if json:
+    memory = bytes_of("--memory-budget", memory_budget)
+    with joined_workers() as workers:
+        place = f"cuda:{workers.local}" if workers.count > 1 and on_gpu(device) else device
+        loaded = load(model, dtype, place, layers_on_disk=memory is not None)
+        means = Means(collections, memory, workers)
+        with claimed(out_dir):
+            train(loaded, recipe, out_dir, data, means=means)
+            exits = load_exit_set(out_dir, loaded.backbone) if workers.first else None
+    if exits is not None and json:
         print_json(describe(exits, out_dir))
-    else:
+    elif exits is not None:
         _show(exits, out_dir)
 
 

@@ -18,6 +18,7 @@ from dynexit.models.config import BackboneConfig
 from dynexit.models.families import parse_config
 from dynexit.models.family_fields import DTYPES
 from dynexit.models.hub import resolve_model
+from dynexit.models.layerwise import assign
 from dynexit.models.projection import Projection
 from dynexit.models.quantized import STORED, quantized_like
 from dynexit.models.tokenizer import Tokenizer, load_tokenizer
@@ -37,15 +38,20 @@ class Model:
 
 
 def load_model(
-    name: str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    name: str,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    layers_on_disk: bool = False,
 ) -> Model:
     """Load ``name`` (directory, hub id or ``reference:NAME``), in the checkpoint's own dtype
-    unless ``dtype`` says otherwise (weights then are converted one tensor at a time)."""
+    unless ``dtype`` says otherwise (weights then are converted one tensor at a time). For
+    ``layers_on_disk`` see ``load_backbone``."""
     directory = resolve_model(name)
     raw = read_json(directory / "config.json")
     generation = _optional(directory / "generation_config.json")
     eos_ids = _eos_ids(generation.get("eos_token_id", raw.get("eos_token_id")), directory)
-    backbone = load_backbone(directory, dtype, device)
+    backbone = load_backbone(directory, dtype, device, layers_on_disk=layers_on_disk)
     tokenizer = load_tokenizer(directory)
     return Model(name, directory, backbone, tokenizer, eos_ids, generation)
 
@@ -56,20 +62,28 @@ def read_config(directory: Path) -> BackboneConfig:
 
 
 def load_backbone(
-    directory: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    directory: Path,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    layers_on_disk: bool = False,
 ) -> Backbone:
     """The backbone of a checkpoint directory, frozen, its weights memory-mapped.
 
-    Quantised matrices stay as they are stored, whatever ``dtype`` is.
+    Quantised matrices stay as they are stored, whatever ``dtype`` is. With ``layers_on_disk`` all
+    of the layers does, to be run by ``layerwise.OneLayer``; the rest is as it is otherwise.
     """
     config = read_config(directory)
     checkpoint = Checkpoint(directory)
     backbone = skeleton(config, checkpoint)
     target = config.dtype if dtype is None else dtype
     for name, tensor in stored_tensors(backbone, checkpoint):
+        if layers_on_disk and name.startswith("layers."):
+            assign(backbone, name, nn.Parameter(tensor, requires_grad=False))
+            continue
         kept = name.rpartition(".")[2] in STORED
         tensor = (tensor if kept else cast(tensor, target)).to(device)
-        _assign(backbone, name, nn.Parameter(tensor, requires_grad=False))
+        assign(backbone, name, nn.Parameter(tensor, requires_grad=False))
     return backbone.eval()
 
 
@@ -84,7 +98,7 @@ def skeleton(config: BackboneConfig, checkpoint: Checkpoint) -> Backbone:
         table = sources(config, (f"{name}.qweight" for name in plain))
         for name, projection in plain.items():
             if any(other in checkpoint for other in table[f"{name}.qweight"].names):
-                _assign(backbone, name, quantized_like(projection, config.quantization))
+                assign(backbone, name, quantized_like(projection, config.quantization))
     return backbone
 
 
@@ -125,11 +139,6 @@ def _fetch(checkpoint: Checkpoint, source: Source, like: Tensor) -> Tensor:
             f"config.json asks for {list(like.shape)}; fetch the files of one checkpoint"
         )
     return tensor
-
-
-def _assign(module: nn.Module, name: str, value: nn.Module | nn.Parameter) -> None:
-    path, _, last = name.rpartition(".")
-    setattr(module.get_submodule(path), last, value)
 
 
 def _eos_ids(eos: object, directory: Path) -> tuple[int, ...]:

@@ -1,153 +1,150 @@
 """Collecting what judges are trained on: hidden states at the exits, and the full model's verdict.
 
 The full model answers every prompt greedily, or follows the answer given. The states at each exit
-are kept as bf16, and at every token that decoding would judge the rank of the exit's top token
-among the full model's logits; so a relaxation of the labels to the top k needs no new collection.
-Texts go to disk shard by shard, in a directory named for all that determines them, so that an
-interrupted collection goes on where it was.
+are kept, and at every token that decoding would judge the rank of the exit's top token among the
+full model's logits; so a relaxation of the labels to the top k needs no new collection. Texts go to
+disk shard by shard, in a directory named for all that determines them, so that an interrupted
+collection goes on where it was, and another judge finds it done. What a shard holds depends neither
+on the memory at hand nor on who collects it: any number of workers make the same files.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
+from rich.console import Console
 
+from dynexit.digests import json_digest
+from dynexit.errors import UserError
 from dynexit.exits.fingerprint import fingerprint
-from dynexit.files import write_json
+from dynexit.files import read_json, write_json
+from dynexit.locks import claimed
 from dynexit.models import Model
-from dynexit.training.corpus import Sample, TokenSample, tokenize
-from dynexit.training.oracle import MAX_RANK, Oracle, Reading
+from dynexit.models.layerwise import AllLayers, LayerAccess, OneLayer, bring_in
+from dynexit.training.collect_settings import CollectSettings
+from dynexit.training.corpus import Sample, TextFile, tokenize
+from dynexit.training.division import (
+    Division,
+    Space,
+    divide,
+    load_division,
+    save_division,
+)
+from dynexit.training.memory import one_layer_at_a_time
 from dynexit.training.progress import progress_bar
-from dynexit.training.store import Shard, Store, write_shard
+from dynexit.training.shard_work import ShardWork
+from dynexit.training.store import Store, is_intact, write_shard
+from dynexit.workers import ALONE, Workers
 
-FORMAT = 1
-_STOP_TOKENS = 8  # a stop text is looked for in the last tokens of an answer
-
-
-@dataclass(frozen=True)
-class CollectSettings:
-    """``layers`` are the exits. A shard is planned for at most ``shard_tokens`` tokens, which with
-    the hidden states of all exits are in memory at once. The model reads at most ``batch_tokens``
-    at once, of no more texts than memory should hold the states of. With ``last`` the last layer's
-    states are kept too, which translators are fitted to.
-    """
-
-    layers: tuple[int, ...]
-    max_new_tokens: int = 64
-    stop: tuple[str, ...] = ("\n",)
-    max_prompt_tokens: int = 2048
-    shard_tokens: int = 8192
-    batch_tokens: int = 4096
-    last: bool = False
-    seed: int = 0
+FORMAT = 2
 
 
 def collect(
-    model: Model, samples: Sequence[Sample], settings: CollectSettings, work: Path
+    model: Model,
+    samples: Sequence[Sample],
+    settings: CollectSettings,
+    work: Path,
+    workers: Workers = ALONE,
+    memory: int | None = None,
 ) -> Store:
-    """The store of these samples under ``work``, complete; what is there already is kept."""
-    key = {
-        "format": FORMAT,
-        "backbone": asdict(fingerprint(model.backbone)),
-        "settings": asdict(settings),
-        "samples": [[s.prompt, s.answer, s.group] for s in samples],
-    }
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    tokens = [tokenize(sample, model.tokenizer, settings.max_prompt_tokens) for sample in samples]
-    random.Random(f"order-{settings.seed}").shuffle(tokens)
-    plan = list(_planned(tokens, settings))
-    store = Store(work / f"store-{digest[:16]}", settings.layers, len(plan))
-    key["samples"] = len(samples)
-    write_json(store.directory / "manifest.json", {**key, "digest": digest, "shards": len(plan)})
-    with progress_bar("collecting", len(tokens)) as advance:
-        for index, part in enumerate(plan):
-            if not store.path(index).exists():
-                write_shard(store.path(index), _shard(model, part, settings))
-            advance(len(part), "")
+    """The store of these samples under ``work``, complete; what is there already and unchanged is
+    kept. Within ``memory`` bytes where that is set, with one layer at a time if it must be (the
+    model is loaded with its layers on disk then)."""
+    key = _key(model, samples, settings)
+    digest = json_digest(key)
+    directory = work / f"store-{digest[:16]}"
+    with claimed(directory, within=True) if workers.first else nullcontext():
+        if workers.first:
+            _begin(directory, {**key, "digest": digest}, model, samples, settings)
+        workers.wait()
+        division = load_division(directory / "division.safetensors")
+        store = Store(directory, settings.layers, division.shards, whole=division.whole)
+        access = _access(model, division, settings, memory)
+        work_on = ShardWork(model, samples, settings, division, access)
+        missing = _missing(store, digest, workers)
+        with progress_bar("collecting", len(missing), shown=workers.first) as advance:
+            for index in workers.share(missing):
+                write_shard(store.path(index), work_on.shard(index), digest)
+                advance(min(workers.count, len(missing)), "")
+        workers.wait()
     return store
 
 
-def _planned(
-    samples: Iterable[TokenSample], settings: CollectSettings
-) -> Iterator[list[TokenSample]]:
-    """Samples by shard, each counted with the longest answer it may get."""
-    part: list[TokenSample] = []
-    room = settings.shard_tokens
-    for sample in samples:
-        need = _most(sample, settings)
-        if part and need > room:
-            yield part
-            part, room = [], settings.shard_tokens
-        part.append(sample)
-        room -= need
-    if part:
-        yield part
+def _key(model: Model, samples: Sequence[Sample], settings: CollectSettings) -> dict[str, Any]:
+    """All that determines a collection."""
+    if isinstance(samples, TextFile):
+        texts = samples.key
+    else:
+        texts = [json_digest([[s.prompt, s.answer, s.group] for s in samples])]
+    return {
+        "format": FORMAT,
+        "backbone": asdict(fingerprint(model.backbone)),
+        "dtype": str(model.backbone.dtype).removeprefix("torch."),
+        "settings": {**asdict(settings), "layers": list(settings.layers)},
+        "samples": len(samples),
+        "texts": texts,
+    }
 
 
-def _most(sample: TokenSample, settings: CollectSettings) -> int:
-    answer = settings.max_new_tokens if sample.answer is None else len(sample.answer)
-    return len(sample.prompt) + answer
+def _begin(
+    directory: Path,
+    manifest: dict[str, Any],
+    model: Model,
+    samples: Sequence[Sample],
+    settings: CollectSettings,
+) -> None:
+    """Divide the texts and write down what the collection is, unless that is done."""
+    path = directory / "manifest.json"
+    if path.exists() and read_json(path).get("digest") != manifest["digest"]:
+        raise UserError(
+            f"{directory} holds a collection of another model, text or setting than its name says; "
+            "move it away"
+        )
+    place = directory / "division.safetensors"
+    if not (path.exists() and place.exists()):
+        space = Space(
+            settings.disk_budget,
+            settings.token_bytes(model.backbone.config.hidden),
+            settings.subsample,
+        )
+
+        def sizes(index: int) -> tuple[int, int, bool]:
+            sample = tokenize(samples[index], model.tokenizer, settings.max_prompt_tokens)
+            free = sample.answer is None
+            answer = settings.max_new_tokens if sample.answer is None else len(sample.answer)
+            return len(sample.prompt), answer, free
+
+        division = divide(sizes, len(samples), settings.seed, settings.shard_tokens, space)
+        save_division(place, division)
+        write_json(path, {**manifest, "shards": division.shards})
 
 
-def _shard(model: Model, samples: Sequence[TokenSample], settings: CollectSettings) -> Shard:
-    oracle = Oracle(
-        model.backbone,
-        settings.layers,
-        settings.max_new_tokens,
-        _ending(model, settings.stop),
-        settings.last,
-    )
-    readings = [Reading() for _ in samples]
-    needs = [_most(sample, settings) for sample in samples]
-    rows = model.backbone.rows_within(max(needs))
-    for batch in _batched(needs, settings.batch_tokens, rows):
-        for i, reading in zip(batch, oracle.consult([samples[i] for i in batch]), strict=True):
-            readings[i] = reading
-    return _assembled(samples, readings, len(settings.layers))
+def _missing(store: Store, digest: str, workers: Workers) -> list[int]:
+    """The shards that are not there as they were written; of each that changed it is told."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    flags = torch.zeros(store.shards, dtype=torch.long)
+    for index in workers.share(range(store.shards)):
+        path = store.path(index)
+        flags[index] = 1
+        if path.exists():
+            flags[index] = 0 if is_intact(path, digest) else 1
+            if flags[index]:
+                console.print(f"{path} has changed since it was written; it is collected anew")
+    return workers.total(flags).nonzero().flatten().tolist()
 
 
-def _assembled(samples: Sequence[TokenSample], readings: Sequence[Reading], exits: int) -> Shard:
-    states = torch.cat([piece for reading in readings for piece in reading.states], dim=1)
-    lengths = [sum(piece.shape[1] for piece in reading.states) for reading in readings]
-    shard = Shard(
-        hidden=states[:exits],
-        ranks=torch.full((exits, states.shape[1]), MAX_RANK, dtype=torch.uint8),
-        lengths=torch.tensor(lengths),
-        prompts=torch.tensor([len(sample.prompt) for sample in samples]),
-        groups=torch.tensor([sample.group for sample in samples]),
-        last=states[exits] if len(states) > exits else None,
-    )
-    ranks = [piece for reading in readings for piece in reading.ranks]
-    shard.ranks[:, shard.judged] = torch.cat(ranks, dim=1)
-    return shard
-
-
-def _ending(model: Model, stop: Sequence[str]) -> Callable[[list[int]], bool]:
-    """Whether an answer is finished: by an end-of-text token or one of the stop texts."""
-
-    def finished(answer: list[int]) -> bool:
-        if answer[-1] in model.eos_ids:
-            return True
-        tail = model.tokenizer.decode(answer[-_STOP_TOKENS:])
-        return any(text in tail for text in stop)
-
-    return finished
-
-
-def _batched(lengths: Sequence[int], tokens: int, rows: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, each of at most ``rows`` and of at most ``tokens`` with
-    its padding."""
-    batch: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if batch and (len(batch) == rows or (len(batch) + 1) * lengths[i] > tokens):
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
+def _access(
+    model: Model, division: Division, settings: CollectSettings, memory: int | None
+) -> LayerAccess:
+    if memory is None:
+        return AllLayers(model.backbone)
+    load = division.load(settings.batch_tokens, settings.states)
+    if one_layer_at_a_time(model.backbone, load, memory):
+        return OneLayer(model.backbone)
+    bring_in(model.backbone)
+    return AllLayers(model.backbone)

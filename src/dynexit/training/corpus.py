@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+from dynexit.digests import file_digest
 from dynexit.errors import UserError
 from dynexit.exits.choice import REFERENCE
 from dynexit.models import Model, Tokenizer
@@ -39,11 +41,47 @@ class TokenSample:
     group: int
 
 
-def load_samples(model: Model, data: Path | None, count: int, seed: int) -> list[Sample]:
+class TextFile(Sequence[Sample]):
+    """The texts of a file, each read when it is asked for: of a file of any size, only the places
+    of its lines are in memory. A text's group is its number here."""
+
+    def __init__(self, path: Path, places: array[int], numbers: array[int]) -> None:
+        self.path, self._places, self._numbers = path, places, numbers
+        self.key: list[object] = [file_digest(path)]
+        """What tells these samples from any others."""
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        with self.path.open("rb") as file:
+            file.seek(self._places[index])
+            line = _decoded(file.readline(), self._numbers[index], self.path)
+        where = f"{self.path}, line {self._numbers[index]}"
+        return _reader(self.path)(line, where, index % len(self))
+
+    def drawn(self, count: int, seed: int) -> TextFile:
+        """``count`` of them at most, in an order of chance."""
+        order = list(range(len(self)))
+        random.Random(f"samples-{seed}").shuffle(order)
+        chosen = order[:count]
+        places = array("q", (self._places[i] for i in chosen))
+        found = TextFile(self.path, places, array("q", (self._numbers[i] for i in chosen)))
+        found.key = [*self.key, count, seed]
+        return found
+
+
+def load_samples(model: Model, data: Path | None, count: int, seed: int) -> Sequence[Sample]:
     """``count`` samples at most: of a file, or for a reference model of its training corpus."""
+    samples: Sequence[Sample]
     if data is not None:
-        samples = read_samples(data)
-        random.Random(f"samples-{seed}").shuffle(samples)
+        samples = read_samples(data).drawn(count, seed)
     elif model.name.startswith(REFERENCE):
         samples = list(islice(reference_samples(seed), count))
     else:
@@ -51,15 +89,9 @@ def load_samples(model: Model, data: Path | None, count: int, seed: int) -> list
             f"{model.name} has no training texts of its own; give a .txt or .jsonl file of prompts "
             "with --data"
         )
-    return _numbered(samples[:count])
-
-
-def _numbered(samples: list[Sample]) -> list[Sample]:
-    """The samples with their groups counted from 0."""
-    numbers = {group: n for n, group in enumerate(dict.fromkeys(s.group for s in samples))}
-    if len(numbers) < 2:
+    if len(samples) < 2 or samples[0].group == samples[-1].group:
         raise UserError("one text is too few to train and validate on; give more prompts")
-    return [replace(sample, group=numbers[sample.group]) for sample in samples]
+    return samples
 
 
 def reference_samples(seed: int) -> Iterator[Sample]:
@@ -70,17 +102,29 @@ def reference_samples(seed: int) -> Iterator[Sample]:
             yield Sample(prompt_of(item, turn), group=group)
 
 
-def read_samples(path: Path) -> list[Sample]:
+def read_samples(path: Path) -> TextFile:
     """Samples of a file: ``.txt`` with a prompt on each line, or ``.jsonl`` with an object on each
-    line that has ``prompt`` (and perhaps ``answer``) or ``text``. Blank lines are skipped."""
+    line that has ``prompt`` (and perhaps ``answer``) or ``text``. Blank lines are skipped; every
+    line is looked at, so that mistakes are told before any work."""
     if path.suffix not in {".txt", ".jsonl"}:
         raise UserError(f"{path}: training texts are .txt or .jsonl files")
-    read = _plain if path.suffix == ".txt" else _record
-    lines = [(number, line) for number, line in _lines(path) if line.strip()]
-    samples = [read(line, f"{path}, line {number}", number) for number, line in lines]
-    if not samples:
+    read, places, numbers = _reader(path), array("q"), array("q")
+    place = 0
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                line = _decoded(raw, number, path)
+                if line.strip():
+                    read(line, f"{path}, line {number}", number)
+                    places.append(place)
+                    numbers.append(number)
+                place += len(raw)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"cannot read {path}: {reason}") from None
+    if not places:
         raise UserError(f"{path} has no texts in it")
-    return samples
+    return TextFile(path, places, numbers)
 
 
 def tokenize(sample: Sample, tokenizer: Tokenizer, longest: int) -> TokenSample:
@@ -99,19 +143,15 @@ def tokenize(sample: Sample, tokenizer: Tokenizer, longest: int) -> TokenSample:
     return TokenSample(prompt[-longest:], answer if sample.answer else None, sample.group)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _reader(path: Path) -> Callable[[str, str, int], Sample]:
+    return _plain if path.suffix == ".txt" else _record
+
+
+def _decoded(raw: bytes, number: int, path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                try:
-                    yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError:
-                    raise UserError(
-                        f"{path}, line {number}: not UTF-8 text; save the file as UTF-8"
-                    ) from None
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot read {path}: {reason}") from None
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}, line {number}: not UTF-8 text; save the file as UTF-8") from None
 
 
 def _plain(line: str, where: str, group: int) -> Sample:

@@ -5,6 +5,9 @@ position. Labels are balanced by weighting positives with w = negatives / positi
 the log odds are fitted with log w taken off again, so that scores stay probabilities: of tokens
 with score 0.9, nine in ten may leave. The paper gives no optimiser; this is AdamW with a cosine
 decay, ended early when the validation AUROC stops rising.
+
+A batch is fitted in pieces of a few texts, whose gradients are added up in their order. Workers
+take the pieces in turn and all add all gradients, so one worker and many come to the same bits.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Parameter
 
 from dynexit.exits.judges import TrainedJudge
 from dynexit.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -24,12 +28,14 @@ from dynexit.training.measure import auroc, validate
 from dynexit.training.progress import progress_bar
 from dynexit.training.recipe import ExitRecipe
 from dynexit.training.store import TRAINING, Batch, Store
+from dynexit.workers import ALONE, Workers
 
 LIMITS = (0.5, 0.95)  # thresholds by which tokens leave during training, drawn for each sequence
 VALIDATION_LIMIT = 0.8
 BALANCE = 10.0  # w is kept within 1 / BALANCE and BALANCE
 STALE = 3  # epochs without a better validation AUROC before the end
 BATCH_TOKENS = 8192
+PIECE = 16  # texts whose gradient is taken together
 
 
 @dataclass(frozen=True)
@@ -40,31 +46,39 @@ class _Objective:
     balance: tuple[float, ...]
 
     def loss(self, exit: int, logits: Tensor, ranks: Tensor) -> Tensor:
+        """The sum over tokens."""
         w = self.balance[exit]
         labels = (ranks < self.top_k).to(logits)
         loss = F.binary_cross_entropy_with_logits(
-            logits + math.log(w), labels, pos_weight=logits.new_tensor(w)
+            logits + math.log(w), labels, pos_weight=logits.new_tensor(w), reduction="sum"
         )
         return loss * (1.0 - exit / len(self.balance))
 
 
-def fit(judge: TrainedJudge, store: Store, recipe: ExitRecipe, checkpoint: Path) -> None:
+def fit(
+    judge: TrainedJudge,
+    store: Store,
+    recipe: ExitRecipe,
+    checkpoint: Path,
+    workers: Workers = ALONE,
+) -> None:
     """Train ``judge`` in place and leave it with its best weights.
 
     The state after each epoch is kept in ``checkpoint``, from which an interrupted run goes on to
     the same end.
     """
     objective = _Objective(recipe.top_k, _balances(store, recipe.top_k))
-    for head, w in zip(judge.heads(), objective.balance, strict=True):
-        head.start_at(-math.log(w))
+    for exit, w in enumerate(objective.balance):
+        judge.start_at(exit, -math.log(w))
     optimizer = torch.optim.AdamW(judge.parameters(), lr=recipe.rate, weight_decay=0.01)
     progress = load_checkpoint(checkpoint, judge, optimizer) or Progress(best=_copy(judge))
-    with progress_bar(f"fitting {judge.kind}", recipe.epochs) as advance:
+    with progress_bar(f"fitting {judge.kind}", recipe.epochs, shown=workers.first) as advance:
         advance(progress.epoch, "")
         while progress.epoch < recipe.epochs and progress.stale < STALE:
-            _epoch(judge, store, recipe, objective, optimizer, progress.epoch)
-            progress = progress.after(_quality(judge, store, recipe.top_k), _copy(judge))
-            save_checkpoint(checkpoint, judge, optimizer, progress)
+            _epoch(judge, store, recipe, objective, optimizer, workers, progress.epoch)
+            progress = progress.after(_quality(judge, store, recipe.top_k, workers), _copy(judge))
+            if workers.first:
+                save_checkpoint(checkpoint, judge, optimizer, progress)
             advance(1, f"AUROC {progress.quality:.3f}")
     judge.load_state_dict(progress.best)
     judge.eval()
@@ -76,6 +90,7 @@ def _epoch(
     recipe: ExitRecipe,
     objective: _Objective,
     optimizer: torch.optim.Optimizer,
+    workers: Workers,
     epoch: int,
 ) -> None:
     judge.train()
@@ -87,9 +102,7 @@ def _epoch(
     for batch in store.batches(
         TRAINING, recipe.batch, BATCH_TOKENS, prompts=judge.recurrent, seed=seed
     ):
-        optimizer.zero_grad(set_to_none=True)
-        loss = _loss(judge, batch, objective, _thresholds(judge, batch, recipe, rng))
-        loss.backward()  # type: ignore[no-untyped-call]
+        _take_gradients(judge, batch, objective, _thresholds(judge, batch, recipe, rng), workers)
         torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
         optimizer.step()
 
@@ -105,14 +118,54 @@ def _thresholds(
     return drawn.expand(-1, len(judge.layers))
 
 
-def _loss(
+def _take_gradients(
+    judge: TrainedJudge,
+    batch: Batch,
+    objective: _Objective,
+    thresholds: Tensor | None,
+    workers: Workers,
+) -> None:
+    """Set the gradient of the mean loss of all tokens that come to each exit."""
+    pieces = list(enumerate(batch.pieces(PIECE)))
+    mine = []
+    for n, piece in workers.share(pieces):
+        limits = None if thresholds is None else thresholds[n * PIECE : (n + 1) * PIECE]
+        mine.append(_losses(judge, piece, objective, limits))
+    counts = torch.zeros(len(judge.layers), dtype=torch.long)
+    for _, visited in mine:
+        counts += visited
+    shares = 1.0 / workers.total(counts).clamp(min=1)
+    parameters = list(judge.parameters())
+    total = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
+    for round in range(-(-len(pieces) // workers.count)):
+        mean = (mine[round][0] * shares.to(total)).sum() if round < len(mine) else None
+        for gradient in workers.each(_gradient(mean, parameters, total)):
+            total += gradient
+    for parameter, part in zip(
+        parameters, torch.split(total, [p.numel() for p in parameters]), strict=True
+    ):
+        parameter.grad = part.view_as(parameter)
+
+
+def _losses(
     judge: TrainedJudge, batch: Batch, objective: _Objective, thresholds: Tensor | None
-) -> Tensor:
-    total = next(judge.parameters()).new_zeros(())
+) -> tuple[Tensor, Tensor]:
+    """The sum of the losses at each exit, and how many tokens came there, both [exits]."""
+    losses = list(next(judge.parameters()).new_zeros(len(judge.layers)))
+    counts = torch.zeros(len(judge.layers), dtype=torch.long)
     for visit in visits(judge, batch, thresholds):
         ranks = visit.ranks.to(visit.logits.device)
-        total = total + objective.loss(visit.exit, visit.logits, ranks)
-    return total
+        losses[visit.exit] = objective.loss(visit.exit, visit.logits, ranks)
+        counts[visit.exit] = len(ranks)
+    return torch.stack(losses), counts
+
+
+def _gradient(loss: Tensor | None, parameters: list[Parameter], like: Tensor) -> Tensor:
+    """The gradient of all parameters in one row; zeros where there is nothing to learn from."""
+    if loss is None or not loss.requires_grad:
+        return torch.zeros_like(like)
+    found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+    return torch.cat([gradient.flatten() for gradient in found])
 
 
 def _balances(store: Store, top_k: int) -> tuple[float, ...]:
@@ -127,10 +180,10 @@ def _balances(store: Store, top_k: int) -> tuple[float, ...]:
     return tuple(ratios.clamp(1 / BALANCE, BALANCE).tolist())
 
 
-def _quality(judge: TrainedJudge, store: Store, top_k: int) -> float:
+def _quality(judge: TrainedJudge, store: Store, top_k: int, workers: Workers) -> float:
     """The mean AUROC of the exits under one threshold (0.5 where labels are all of one kind)."""
     judge.eval()
-    found = validate(judge, store, top_k, [VALIDATION_LIMIT] * len(judge.layers))
+    found = validate(judge, store, top_k, [VALIDATION_LIMIT] * len(judge.layers), workers)
     areas = [auroc(scores, labels) for scores, labels in found]
     return sum(0.5 if area is None else area for area in areas) / len(areas)
 

@@ -12,6 +12,7 @@ from dynexit.exits.exit_set import ExitMetrics
 from dynexit.exits.judges import TrainedJudge
 from dynexit.training.match import visits
 from dynexit.training.store import VALIDATION, Store
+from dynexit.workers import ALONE, Workers
 
 NEVER = 1.01
 """A threshold no score reaches: nothing leaves at this exit."""
@@ -48,21 +49,25 @@ def threshold_for(scores: Scores, labels: Labels, precision: float) -> float:
 
 
 def validate(
-    judge: TrainedJudge, store: Store, top_k: int, thresholds: Sequence[float]
+    judge: TrainedJudge,
+    store: Store,
+    top_k: int,
+    thresholds: Sequence[float],
+    workers: Workers = ALONE,
 ) -> list[tuple[Scores, Labels]]:
     """Scores and labels of the validation tokens that come to each exit, when tokens leave by
-    ``thresholds`` as in decoding."""
+    ``thresholds`` as in decoding. The tokens of all workers are there, in an order of theirs."""
     found: list[list[tuple[Scores, Labels]]] = [[] for _ in judge.layers]
     limits = torch.tensor(thresholds, dtype=torch.float32)
     with torch.inference_mode():
         for batch in store.batches(
-            VALIDATION, _BATCH, _BATCH_TOKENS, prompts=judge.recurrent, seed=0
+            VALIDATION, _BATCH, _BATCH_TOKENS, prompts=judge.recurrent, seed=0, workers=workers
         ):
             rows = limits.expand(len(batch.valid), -1)
             for visit in visits(judge, batch, rows):
                 scores = torch.sigmoid(visit.logits).float().cpu().numpy()
                 found[visit.exit].append((scores, (visit.ranks < top_k).numpy()))
-    return [_joined(parts) for parts in found]
+    return [_joined(parts, workers) for parts in found]
 
 
 def metrics(layer: int, scores: Scores, labels: Labels) -> ExitMetrics:
@@ -74,7 +79,11 @@ def metrics(layer: int, scores: Scores, labels: Labels) -> ExitMetrics:
 
 
 def settle(
-    judge: TrainedJudge, store: Store, top_k: int, precision: float
+    judge: TrainedJudge,
+    store: Store,
+    top_k: int,
+    precision: float,
+    workers: Workers = ALONE,
 ) -> tuple[tuple[float, ...], tuple[ExitMetrics, ...]]:
     """Default thresholds, and metrics under them. Exits are settled in order, as which tokens come
     to one depends on the thresholds of those before."""
@@ -82,13 +91,15 @@ def settle(
     measured: list[ExitMetrics] = []
     for exit, layer in enumerate(judge.layers):
         later = [NEVER] * (len(judge.layers) - exit)
-        scores, labels = validate(judge, store, top_k, [*thresholds, *later])[exit]
+        scores, labels = validate(judge, store, top_k, [*thresholds, *later], workers)[exit]
         measured.append(metrics(layer, scores, labels))
         thresholds.append(threshold_for(scores, labels, precision))
     return tuple(thresholds), tuple(measured)
 
 
-def _joined(parts: list[tuple[Scores, Labels]]) -> tuple[Scores, Labels]:
-    if not parts:
-        return np.empty(0, np.float32), np.empty(0, np.bool_)
-    return np.concatenate([s for s, _ in parts]), np.concatenate([labels for _, labels in parts])
+def _joined(parts: list[tuple[Scores, Labels]], workers: Workers) -> tuple[Scores, Labels]:
+    scores = np.concatenate([np.empty(0, np.float32), *(s for s, _ in parts)])
+    labels = np.concatenate([np.empty(0, np.bool_), *(labels for _, labels in parts)])
+    both = (torch.from_numpy(scores), torch.from_numpy(labels).to(torch.uint8))
+    scores, labels = (workers.joined(numbers).numpy() for numbers in both)
+    return scores, labels.astype(np.bool_)

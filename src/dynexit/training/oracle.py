@@ -12,16 +12,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dynexit.models import Backbone, Cache, Placement
+from dynexit.errors import UserError
+from dynexit.models import Backbone
+from dynexit.models.block import Block
+from dynexit.models.layerwise import AllLayers, LayerAccess
 from dynexit.training.corpus import TokenSample
 
 MAX_RANK = 255
-_LOGITS = 1 << 24  # numbers in one readout of many tokens (64 MB in fp32)
+LOGITS = 1 << 24  # numbers in one readout of many tokens (64 MB in fp32)
 
 
 @dataclass
 class Reading:
-    """What was seen of one text: ``states`` (pieces [exits, n, hidden], bf16, with the last layer's
+    """What was seen of one text: ``states`` (pieces [exits, n, hidden], with the last layer's
     as one more where wished) of all tokens fed to the model, and ``ranks`` (pieces [exits, n]) of
     those that decoding judges, the last ones."""
 
@@ -33,96 +36,155 @@ class Reading:
 @dataclass(frozen=True)
 class Oracle:
     """Answers greedily with at most ``longest`` tokens, until ``finished(answer)``; watches the
-    exits after ``layers``, and keeps the last layer's states too if ``last`` is set."""
+    exits after ``layers``, and keeps the last layer's states too if ``last`` is set. States are
+    kept as ``dtype``. ``access`` gives the layers."""
 
     backbone: Backbone
     layers: tuple[int, ...]
     longest: int
     finished: Callable[[list[int]], bool]
     last: bool = False
+    dtype: torch.dtype = torch.bfloat16
+    access: LayerAccess | None = None
 
     @torch.inference_mode()
-    def consult(self, samples: Sequence[TokenSample]) -> list[Reading]:
-        """Read a batch of samples together, and answer those that have no answer."""
-        readings = [Reading(list(s.answer or ())) for s in samples]
+    def consult(self, batches: Sequence[Sequence[TokenSample]]) -> list[list[Reading]]:
+        """Read every batch of samples, and answer those that have no answer. A layer runs for all
+        batches before the next one does, so that it need be in memory once only."""
+        access = self.access or AllLayers(self.backbone)
+        consultations = [_Consultation(self, samples) for samples in batches]
+        while going := [one for one in consultations if one.active]:
+            steps = [_Step(one) for one in going]
+            for index in range(self.backbone.depth):
+                with access.layer(index) as block:
+                    for step in steps:
+                        step.run(index, block)
+            for step in steps:
+                step.finish()
+        return [one.readings for one in consultations]
+
+
+class _Consultation:
+    """A batch on its way: ``active`` are the samples whose answers go on, and ``fed`` what the
+    model reads of each next, from position ``starts`` on, the first ``unjudged`` of it unjudged."""
+
+    def __init__(self, oracle: Oracle, samples: Sequence[TokenSample]) -> None:
+        self.oracle, self.samples = oracle, samples
+        self.readings = [Reading(list(s.answer or ())) for s in samples]
         # the last token of an answer is never fed to the model
-        fed = [[*s.prompt, *(s.answer or ())[:-1]] for s in samples]
-        unjudged = [len(sample.prompt) - 1 for sample in samples]
-        room = [0 if sample.answer else self.longest for sample in samples]
-        capacity = max(len(f) + more for f, more in zip(fed, room, strict=True))
-        cache = self.backbone.new_cache(len(samples), capacity)
-        active, starts = list(range(len(samples))), [0] * len(samples)
-        while active:
-            best = self._feed(fed, starts, unjudged, cache, [readings[row] for row in active])
-            going = []
-            for i, row in enumerate(active):
-                if samples[row].answer is None and self._goes_on(readings[row].answer, best[i]):
-                    going.append(i)
-            if going and len(going) < len(active):
-                cache.keep(going)
-            starts = [starts[i] + len(fed[i]) for i in going]
-            fed, unjudged = [[best[i]] for i in going], [0] * len(going)
-            active = [active[i] for i in going]
-        return readings
+        self.fed = [[*s.prompt, *(s.answer or ())[:-1]] for s in samples]
+        self.unjudged = [len(sample.prompt) - 1 for sample in samples]
+        self.starts = [0] * len(samples)
+        self.active = list(range(len(samples)))
+        room = [0 if sample.answer else oracle.longest for sample in samples]
+        capacity = max(len(f) + more for f, more in zip(self.fed, room, strict=True))
+        # what is read in one go has nothing to remember
+        self.cache = oracle.backbone.new_cache(len(samples), capacity) if any(room) else None
 
-    def _goes_on(self, answer: list[int], token: int) -> bool:
+    def hear(self, best: Sequence[int]) -> None:
+        """Go on with the tokens that the full model gives to each active sample."""
+        going = []
+        for i, row in enumerate(self.active):
+            if self.samples[row].answer is None and self._goes_on(row, best[i]):
+                going.append(i)
+        if self.cache is not None and going and len(going) < len(self.active):
+            self.cache.keep(going)
+        self.starts = [self.starts[i] + len(self.fed[i]) for i in going]
+        self.fed, self.unjudged = [[best[i]] for i in going], [0] * len(going)
+        self.active = [self.active[i] for i in going]
+
+    def _goes_on(self, row: int, token: int) -> bool:
+        answer = self.readings[row].answer
         answer.append(token)
-        return len(answer) < self.longest and not self.finished(answer)
+        return len(answer) < self.oracle.longest and not self.oracle.finished(answer)
 
-    def _feed(
-        self,
-        fed: Sequence[Sequence[int]],
-        starts: Sequence[int],
-        unjudged: Sequence[int],
-        cache: Cache,
-        readings: Sequence[Reading],
-    ) -> list[int]:
-        """Feed tokens to every row, note what is seen, and give each row's next token."""
-        lengths = [len(ids) for ids in fed]
-        place = self.backbone.place(starts, lengths)
-        padded = [[*ids, *[0] * (place.width - len(ids))] for ids in fed]
-        states = self._states(torch.tensor(padded, device=self.backbone.device), cache, place)
-        firsts = torch.tensor(unjudged, device=self.backbone.device)
-        judged = place.valid & (torch.arange(place.width, device=firsts.device) >= firsts[:, None])
-        ranks, best = ranks_of(self.backbone, [h[judged] for h in states[:-1]], states[-1][judged])
-        kept = torch.stack([h.to(torch.bfloat16) for h in states[: len(states) - (not self.last)]])
-        kept = kept.cpu()
+
+class _Step:
+    """One call of the model for a batch, layer by layer; of every exit only its token is kept at
+    once and the states in their stored form."""
+
+    def __init__(self, one: _Consultation) -> None:
+        self._one, backbone = one, one.oracle.backbone
+        self._lengths = [len(ids) for ids in one.fed]
+        self._place = backbone.place(one.starts, self._lengths)
+        padded = [[*ids, *[0] * (self._place.width - len(ids))] for ids in one.fed]
+        self._hidden = backbone.embed(torch.tensor(padded, device=backbone.device))
+        columns = torch.arange(self._place.width, device=backbone.device)
+        firsts = torch.tensor(one.unjudged, device=backbone.device)
+        self._judged = self._place.valid & (columns >= firsts[:, None])
+        self._states: list[Tensor] = []
+        self._tops: list[Tensor] = []
+
+    def run(self, index: int, block: Block) -> None:
+        """Layer ``index`` (from 0), and the exit behind it."""
+        one, oracle = self._one, self._one.oracle
+        state = None if one.cache is None else one.cache.states[index]
+        self._hidden = block(self._hidden, state, self._place)
+        if index + 1 in oracle.layers:
+            self._tops.append(top_tokens(oracle.backbone, self._hidden[self._judged]))
+            self._keep()
+
+    def finish(self) -> None:
+        """Compare the exits with the full model, and note all in the readings."""
+        one, oracle = self._one, self._one.oracle
+        if oracle.last:
+            self._keep()
+        last = self._hidden[self._judged]
+        ranks, best = ranks_among(oracle.backbone, self._tops, last)
         end, next_tokens = 0, []
-        for row, reading in enumerate(readings):
-            begin, end = end, end + lengths[row] - unjudged[row]
-            reading.states.append(kept[:, row, : lengths[row]])
-            reading.ranks.append(ranks[:, begin:end])
+        for i, row in enumerate(one.active):
+            begin, end = end, end + self._lengths[i] - one.unjudged[i]
+            states = torch.stack([kept[i, : self._lengths[i]] for kept in self._states])
+            one.readings[row].states.append(states)
+            one.readings[row].ranks.append(ranks[:, begin:end])
             next_tokens.append(int(best[end - 1]))
-        return next_tokens
+        one.hear(next_tokens)
 
-    def _states(self, ids: Tensor, cache: Cache, place: Placement) -> list[Tensor]:
-        """States [B, T, hidden] after every exit layer, and after the last one."""
-        hidden, start, states = self.backbone.embed(ids), 0, []
-        for layer in (*self.layers, self.backbone.depth):
-            hidden, start = self.backbone.run(hidden, cache, start, layer, place), layer
-            states.append(hidden)
-        return states
+    def _keep(self) -> None:
+        kept = self._hidden.to(self._one.oracle.dtype)
+        if not kept.isfinite().all():
+            raise UserError(
+                f"hidden states are beyond what {str(kept.dtype).removeprefix('torch.')} holds; "
+                "store them as bf16 (--store-dtype), and load the model as bf16 or fp32 (--dtype)"
+            )
+        self._states.append(kept.cpu())
 
 
 @torch.inference_mode()
-def ranks_of(backbone: Backbone, exits: Sequence[Tensor], last: Tensor) -> tuple[Tensor, Tensor]:
-    """For states [tokens, hidden] at each exit and after the last layer: the rank of each exit's
-    top token among the full model's logits, uint8 [exits, tokens], at most 255; and the full
-    model's own tokens [tokens].
+def top_tokens(backbone: Backbone, hidden: Tensor) -> Tensor:
+    """The most probable token [tokens] for states [tokens, hidden]."""
+    parts = [backbone.readout(part).argmax(-1) for part in torch.split(hidden, _at_once(backbone))]
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def ranks_among(backbone: Backbone, tops: Sequence[Tensor], last: Tensor) -> tuple[Tensor, Tensor]:
+    """For tokens [tokens] of each exit and states [tokens, hidden] after the last layer: the rank
+    of each exit's token among the full model's logits, uint8 [exits, tokens], at most 255; and the
+    full model's own tokens [tokens].
 
     Only the token that the full model gives has rank 0; one with an equal logit has rank 1.
     """
-    ranks = torch.empty(len(exits), len(last), dtype=torch.uint8)
+    ranks = torch.empty(len(tops), len(last), dtype=torch.uint8)
     own = torch.empty(len(last), dtype=torch.long)
-    chunk = max(1, _LOGITS // backbone.config.vocab)
+    chunk = _at_once(backbone)
     for begin in range(0, len(last), chunk):
         at = slice(begin, begin + chunk)
         oracle = backbone.readout(last[at])
         best = oracle.argmax(-1)
         own[at] = best.cpu()
-        for exit, hidden in enumerate(exits):
-            top = backbone.readout(hidden[at]).argmax(-1)
-            above = (oracle > oracle.gather(1, top[:, None])).sum(-1)
-            rank = torch.where(top == best, 0, above.clamp(1, MAX_RANK))
+        for exit, top in enumerate(tops):
+            above = (oracle > oracle.gather(1, top[at, None])).sum(-1)
+            rank = torch.where(top[at] == best, 0, above.clamp(1, MAX_RANK))
             ranks[exit, at] = rank.to(torch.uint8).cpu()
     return ranks, own
+
+
+def ranks_of(backbone: Backbone, exits: Sequence[Tensor], last: Tensor) -> tuple[Tensor, Tensor]:
+    """``ranks_among`` for states [tokens, hidden] at each exit."""
+    return ranks_among(backbone, [top_tokens(backbone, hidden) for hidden in exits], last)
+
+
+def _at_once(backbone: Backbone) -> int:
+    """Tokens that are read out together."""
+    return max(1, LOGITS // backbone.config.vocab)

@@ -10,8 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """Yield a function that moves the bar on by a number of steps and puts a note behind it."""
+def progress_bar(
+    what: str, total: int, *, shown: bool = True
+) -> Iterator[Callable[[int, str], None]]:
+    """Yield a function that moves the bar on by a number of steps and puts a note behind it. Of
+    several workers it is ``shown`` by one."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -21,7 +24,7 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
     ) as bar:
         task = bar.add_task(what, total=total, note="")
 

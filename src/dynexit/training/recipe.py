@@ -21,6 +21,8 @@ class ExitRecipe:
     policy noted in the exit set (labels are the full model's, as recompute keeps them), ``options``
     the judge's shape. ``batch`` counts sequences, ``rate`` is AdamW's. ``translators`` fits one for
     each readout, ``tuned_lens`` takes them from a file instead (``read_tuned_lens``).
+    ``shard_tokens``, ``stored``, ``disk_budget`` and ``subsample`` are the collection's
+    (``CollectSettings``).
     """
 
     judge: str = "mamba"
@@ -39,6 +41,9 @@ class ExitRecipe:
     state: str = "recompute"
     seed: int = 0
     shard_tokens: int = 8192
+    stored: str = "bf16"
+    disk_budget: int | None = None
+    subsample: str = "texts"
     options: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -2,12 +2,17 @@
 
 A shard holds whole sequences one after another. Of each sequence the store has every token that
 decoding would feed to the model: the prompt, and the answer without its last token. Tokens from the
-prompt's last one on are those that decoding judges.
+prompt's last one on are those that decoding judges. A store of single tokens has some of these
+alone, each text's as a sequence with a prompt of one token.
+
+A shard's file says which collection it is of, which part, and the SHA-256 of its numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +24,11 @@ from torch import Tensor
 
 from dynexit.errors import UserError
 from dynexit.files import atomic_path
+from dynexit.workers import ALONE, Workers
 
 VALIDATION_SHARE = 5  # every fifth group is for validation
 _PADDING = 1.5  # the longest sequence of a batch over the shortest
+_SAID = "collection, shard, sha256"
 TRAINING, VALIDATION = "training", "validation"
 
 
@@ -72,15 +79,25 @@ class Batch:
     valid: Tensor
     judged: Tensor
 
+    def pieces(self, size: int) -> Iterator[Batch]:
+        """The batch in parts of at most ``size`` sequences."""
+        for begin in range(0, len(self.valid), size):
+            rows = slice(begin, begin + size)
+            yield Batch(
+                self.hidden[:, rows], self.ranks[:, rows], self.valid[rows], self.judged[rows]
+            )
+
 
 @dataclass(frozen=True)
 class Store:
-    """A directory of ``shards`` shards; ``labels`` is where ranks are read from instead, if set."""
+    """A directory of ``shards`` shards; ``labels`` is where ranks are read from instead, if set.
+    ``whole`` tells whether it has whole texts, and not single tokens of them."""
 
     directory: Path
     layers: tuple[int, ...]
     shards: int
     labels: Path | None = None
+    whole: bool = True
 
     def path(self, index: int) -> Path:
         return self.directory / f"shard-{index:05d}.safetensors"
@@ -102,11 +119,24 @@ class Store:
             raise UserError(f"{self.path(index)} is no shard of states; remove it") from None
 
     def batches(
-        self, part: str, size: int, tokens: int, *, prompts: bool, seed: int
+        self,
+        part: str,
+        size: int,
+        tokens: int,
+        *,
+        prompts: bool,
+        seed: int,
+        workers: Workers = ALONE,
     ) -> Iterator[Batch]:
         """All sequences of a part once, in the order of a seed, at most ``size`` to a batch and not
         more than ``tokens`` with padding (but at least one sequence); without ``prompts`` only the
-        tokens that decoding judges."""
+        tokens that decoding judges. Of several ``workers`` each gets its share of the batches."""
+        if prompts and not self.whole:
+            raise UserError(
+                f"{self.directory} has single tokens, and this judge remembers whole texts; "
+                "collect with --subsample texts"
+            )
+        count = 0
         rng = torch.Generator().manual_seed(seed)
         for index in torch.randperm(self.shards, generator=rng).tolist():
             shard = self.shard(index)
@@ -114,19 +144,44 @@ class Store:
             chosen = shard.part(part)
             order = [chosen[i] for i in torch.randperm(len(chosen), generator=rng).tolist()]
             for group in _grouped(order, lengths.tolist(), size, tokens, rng):
-                yield _batch(shard, group, prompts)
+                if count % workers.count == workers.rank:
+                    yield _batch(shard, group, prompts)
+                count += 1
 
 
-def write_shard(path: Path, shard: Shard) -> None:
-    """Write a shard, whole or not at all."""
+def write_shard(path: Path, shard: Shard, origin: str = "") -> None:
+    """Write a shard, whole or not at all; ``origin`` names the collection that it is of."""
     tensors = {
         name: getattr(shard, name).contiguous()
         for name in ("hidden", "ranks", "lengths", "prompts", "groups")
     }
     if shard.last is not None:
         tensors["last"] = shard.last.contiguous()
+    # one entry, as the library writes several in an order of chance
+    said = json.dumps([origin, path.stem, _digest(tensors)])
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
+        save_file(tensors, temporary, {_SAID: said})
+
+
+def is_intact(path: Path, origin: str) -> bool:
+    """Whether the shard at ``path`` is the one that was written there for that collection. All of
+    it is read."""
+    try:
+        with safe_open(path, "pt") as file:
+            said = (file.metadata() or {}).get(_SAID)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return said == json.dumps([origin, path.stem, _digest(tensors)])
+    except (SafetensorError, OSError):
+        return False
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def ranks_path(directory: Path, index: int) -> Path:

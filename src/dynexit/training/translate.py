@@ -19,29 +19,39 @@ from dynexit.models import Backbone
 from dynexit.training.oracle import ranks_of
 from dynexit.training.progress import progress_bar
 from dynexit.training.store import Shard, Store, write_ranks
+from dynexit.workers import ALONE, Workers
 
 EPOCHS = 3
 RATE = 1e-3
 TOKENS = 256
 
 
-def fit_translators(backbone: Backbone, store: Store, work: Path, seed: int) -> Translators:
+def fit_translators(
+    backbone: Backbone, store: Store, work: Path, seed: int, workers: Workers = ALONE
+) -> Translators:
     """Translators for the exits of ``store`` (collected with the last layer's states), fitted to
-    its training part; kept under ``work``, so a later call finds them there."""
+    its training part; kept under ``work``, so a later call finds them there. Of several
+    ``workers`` the first one fits."""
     path = work / "translators.safetensors"
     translators = Translators(store.layers, backbone.config.hidden).to(backbone.device)
-    if path.exists():
-        translators.load_state_dict(load_file(path))
-    else:
+    if workers.first and not path.exists():
         _fit(backbone, store, translators, seed)
         with atomic_path(path) as temporary:
             save_file(translators.state_dict(), temporary)
+    workers.wait()
+    translators.load_state_dict(load_file(path))
     return translators.eval().requires_grad_(False)
 
 
-def relabel(backbone: Backbone, store: Store, translators: Translators, work: Path) -> Store:
+def relabel(
+    backbone: Backbone,
+    store: Store,
+    translators: Translators,
+    work: Path,
+    workers: Workers = ALONE,
+) -> Store:
     """The store with the ranks of the translated readouts, written under ``work``."""
-    for index in range(store.shards):
+    for index in workers.share(range(store.shards)):
         shard = store.shard(index)
         hidden, last = _judged(shard, shard.judged, backbone)
         ranks = shard.ranks.clone()
@@ -49,6 +59,7 @@ def relabel(backbone: Backbone, store: Store, translators: Translators, work: Pa
             translated = [translators.apply(exit, h) for exit, h in enumerate(hidden)]
             ranks[:, shard.judged], _ = ranks_of(backbone, translated, last)
         write_ranks(work, index, ranks)
+    workers.wait()
     return store.relabelled(work)
 
 
