@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false MPLBA
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow lint format docs reference bench-peers clean
+.PHONY: help venv demo test test-slow faults fuzz lint format docs reference bench-peers clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,16 @@ test: $(STAMP) ## the tests of every change
 
 test-slow: $(STAMP) ## the tests that take longer
 	$(PYTEST) -m slow
+
+KILLS ?= 50
+MINUTES ?= 60
+HARNESS := OMP_NUM_THREADS=1 PYTHONPATH=src:tests $(BIN)/python -m
+
+faults: $(STAMP) ## kill every long operation KILLS times, at random points, and compare
+	$(HARNESS) faults --kills $(KILLS) --json build/faults.json
+
+fuzz: $(STAMP) ## broken files and bodies for every parser, for MINUTES in total
+	$(HARNESS) fuzz --minutes $(MINUTES) --json build/fuzz.json
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .

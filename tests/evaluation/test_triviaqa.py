@@ -89,3 +89,19 @@ def test_bad_questions_are_named(tmp_path: Path) -> None:
     assert "no question has evidence text" in refused(tmp_path, "triviaqa_evidence")
     write(path, {"data": []})
     assert refused(tmp_path).startswith(f"{path}: 'Data' is missing")
+
+
+def test_fields_of_another_form_are_told(tmp_path: Path) -> None:
+    write_triviaqa(tmp_path, [trivium("a") | {"Answer": {"Value": "x", "Aliases": 3}}])
+    assert "Answer: 'Aliases' is no list" in refused(tmp_path)
+    write_triviaqa(tmp_path, [trivium("a", EntityPages="text")])
+    assert "'EntityPages' is no list" in refused(tmp_path, "triviaqa_evidence")
+    write_triviaqa(tmp_path, [trivium("a", EntityPages=["text"])])
+    assert "'EntityPages' holds no documents" in refused(tmp_path, "triviaqa_evidence")
+
+
+def test_a_file_name_that_no_file_can_have_is_no_evidence(tmp_path: Path) -> None:
+    pages = [{"Filename": "a" * 5000}, {"Filename": "\0", "WikiContext": "inline words"}]
+    write_triviaqa(tmp_path, [trivium("a", EntityPages=pages)])
+    (question,) = load(tmp_path, "triviaqa_evidence").questions
+    assert "inline words" in question.prompt

@@ -54,6 +54,7 @@ def _write(path: Path, seed: int, rows: list[Kills]) -> None:
         "differences": sum(len(row.differences) for row in rows),
         "operations": [asdict(row) for row in rows],
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -74,6 +74,7 @@ def _write(path: Path, totals: dict[str, Tally]) -> None:
         "crashes": sum(len(tally.crashes) for tally in used),
         "targets": [asdict(tally) for tally in used],
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 

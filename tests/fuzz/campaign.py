@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import resource
 import signal
 import tempfile
@@ -87,6 +88,7 @@ def _work(name: str, number: int, seconds: float, place: Path) -> None:
     def too_slow(signum: int, frame: FrameType | None) -> None:
         raise TooSlow(f"more than {PATIENCE} seconds")
 
+    os.environ["RUST_BACKTRACE"] = "0"
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGALRM, too_slow)
     target, tally = make_target(name, place / "files"), Tally(name)

@@ -186,3 +186,13 @@ def test_a_template_must_be_readable(checkpoint: Path) -> None:
     model = model_of(checkpoint)
     with pytest.raises(UserError, match="cannot be read as a chat template"):
         load_chat_template(model, "no/such/file")
+
+
+def test_a_name_of_a_template_may_be_anything(checkpoint: Path) -> None:
+    named = [{"name": ["x"], "template": "a"}, {"name": "b", "template": "c"}]
+    assert "no template named 'default'" in refusal(checkpoint, named)
+
+
+def test_half_a_surrogate_pair_is_refused(checkpoint: Path) -> None:
+    talk = [{"role": "user", "content": "\ud800"}]
+    assert "surrogates not allowed" in refusal(checkpoint, INST, talk)

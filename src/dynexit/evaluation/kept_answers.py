@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
+from dynexit.errors import UserError
 from dynexit.evaluation.jsonl import append_rows, read_rows
 from dynexit.evaluation.losses import Loss
 from dynexit.evaluation.runner import Answer, answer_in_batches
@@ -16,6 +18,18 @@ from dynexit.inference.generation import Generation
 from dynexit.models.loading import Model
 
 BATCH = 32
+
+
+def _kept(
+    row: Mapping[str, Any], number: int, journal: Path | None
+) -> tuple[tuple[str, int], Generation]:
+    """Way and question of a row, and the answer."""
+    try:
+        return (str(row["way"]), int(row["question"])), Generation.from_json(row)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        raise UserError(
+            f"{journal}, row {number} is no answer of a calibration; remove the file and run again"
+        ) from None
 
 
 class KeptAnswers:
@@ -31,7 +45,7 @@ class KeptAnswers:
         self.asked = [(task, question) for task in tasks for question in task.questions]
         self._journal = journal
         rows = [] if journal is None else read_rows(journal)
-        self._kept = {(row["way"], row["question"]): Generation.from_json(row) for row in rows}
+        self._kept = dict(_kept(row, n, journal) for n, row in enumerate(rows, 1))
 
     @property
     def n(self) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -167,7 +168,31 @@ def open_points(path: Path) -> Journal:
         missing = [name for name in Point.__dataclass_fields__ if name not in row]
         if missing:
             raise UserError(f"{path}: a point has no {missing[0]!r}; remove its line and run again")
+        if wrong := next(_wrong(row), None):
+            raise UserError(
+                f"{path}: {wrong} of a point is of another form; remove its line and run again"
+            )
     return journal
+
+
+def _wrong(row: Row) -> Iterator[str]:
+    """The fields of a row that are not of the type that a point has there."""
+    types: dict[str, Any] = {"str": str, "int": int, "float": int | float}
+    types |= {"int | None": int | None, "float | None": int | float | None}
+    types["tuple[int, ...]"] = list
+    for field in fields(Point):
+        wanted = types.get(str(field.type), Mapping)
+        value = row[field.name]
+        if not isinstance(value, wanted) or (isinstance(value, float) and not isfinite(value)):
+            yield field.name
+    for name in ("metrics", "full_metrics", "consistency", "exit_layers"):
+        numbers = row[name].values()
+        if not all(value is None or isinstance(value, int | float) for value in numbers):
+            yield name
+    if not all(layer.isdecimal() for layer in row["exit_layers"]):
+        yield "exit_layers"
+    if not all(isinstance(column, list) for column in row["questions"].values()):
+        yield "questions"
 
 
 def _means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:

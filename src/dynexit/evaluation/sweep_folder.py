@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -51,10 +52,31 @@ def check(directory: Path, model: Model) -> None:
         )
     if missing := [name for name in ("digests", "tasks", "grid", *new) if name not in old]:
         raise UserError(f"{path} has no {missing[0]!r}; choose another --out")
+    _check_shape(path, old)
     if any(old[name] != value for name, value in new.items() if name != "model"):
         raise UserError(
             f"{directory} holds a sweep of {old['model']}, with other weights or another dtype; "
             "choose another --out"
+        )
+
+
+def _check_shape(path: Path, old: Mapping[str, Any]) -> None:
+    """Raise ``UserError`` unless what a sweep is added to has the types that are added."""
+    digests, grid = old["digests"], old["grid"]
+    maps = [old["tasks"], grid, digests]
+    if isinstance(digests, Mapping):
+        maps += [digests.get("tasks"), digests.get("judges")]
+    lists = grid.values() if isinstance(grid, Mapping) else ()
+    sound = all(isinstance(one, Mapping) for one in maps) and all(
+        isinstance(one, list) for one in lists
+    )
+    try:  # it is written again
+        json.dumps(maps, allow_nan=False, ensure_ascii=False).encode("utf-8")
+    except ValueError:
+        sound = False
+    if not sound:
+        raise UserError(
+            f"{path} has tasks, digests or a grid of another form; choose another --out"
         )
 
 

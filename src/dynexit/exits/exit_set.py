@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from dynexit.files import atomic_directory, read_json, write_json
 from dynexit.models import Backbone
 
 FORMAT = 1
+_LARGEST_OPTION = 1 << 16  # far beyond use; no size of a judge overflows with it
 _JSON, _WEIGHTS = "exits.json", "exits.safetensors"
 
 
@@ -133,11 +135,17 @@ def _load_modules(
     given = shape.within("options")
     options = {name: given.integer(name) for name in given.content}
     hidden, device = backbone.config.hidden, backbone.device
-    with _naming(path):
-        judge = build_judge(shape.text("kind"), layers, hidden, device, options)
-    translators = Translators(layers, hidden) if fields.boolean("translators") else None
+    kind = shape.text("kind")
+    for name, value in options.items():
+        if not 1 <= value <= _LARGEST_OPTION:
+            raise UserError(f"{path}: judge {kind!r} cannot have {name} {value}; mend the file")
     digest = fields.text("sha256") if "sha256" in fields.content else None
     weights = _read_weights(path.parent / _WEIGHTS, digest)
+    with _naming(path), torch.device("meta"):  # no memory for sizes that the file does not have
+        outline = build_judge(kind, layers, hidden, "meta", options)
+    _check_shapes(path.parent / _WEIGHTS, outline, weights)
+    judge = build_judge(kind, layers, hidden, device, options)
+    translators = Translators(layers, hidden) if fields.boolean("translators") else None
     _assign(path.parent / _WEIGHTS, "judge.", judge, weights)
     if translators is not None:
         _assign(path.parent / _WEIGHTS, "translators.", translators, weights)
@@ -175,6 +183,18 @@ def _read_weights(path: Path, digest: str | None) -> dict[str, Tensor]:
             "fetch both again or train the exits again"
         )
     return tensors
+
+
+def _check_shapes(path: Path, outline: Judge, weights: Mapping[str, Tensor]) -> None:
+    """Raise ``UserError`` unless a judge of this outline has tensors of the file's shapes."""
+    for name, wanted in _weights("judge.", outline).items():
+        found = weights.get(name)
+        if found is None or found.shape != wanted.shape:
+            there = "not in it" if found is None else f"of shape {tuple(found.shape)}"
+            raise UserError(
+                f"{path} does not fit {_JSON} beside it: {name} should be of shape "
+                f"{tuple(wanted.shape)} and is {there}; fetch both again or train the exits again"
+            )
 
 
 def _assign(path: Path, prefix: str, module: object, weights: dict[str, Tensor]) -> None:

@@ -64,9 +64,11 @@ class ChatTemplate:
         """
         _check(messages)
         try:
-            return self._compiled.render(
+            text = self._compiled.render(
                 messages=list(messages), add_generation_prompt=True, **self.special_tokens
             )
+            text.encode("utf-8")  # half a surrogate pair, which JSON can spell, is no text
+            return text
         except Exception as error:  # a template is a program, which may fail in any way
             raise UserError(f"{self.place}: the chat template refused ({error})") from None
 
@@ -130,7 +132,7 @@ def _text(path: Path) -> str:
 def _default(source: object, config: Path) -> str:
     """The template to use of ``chat_template``, which is a text or a list of named ones."""
     if isinstance(source, list):
-        named = {one.get("name"): one.get("template") for one in source if isinstance(one, dict)}
+        named = {str(one.get("name")): one.get("template") for one in source if type(one) is dict}
         source = named.get("default")
     if not isinstance(source, str):
         raise UserError(f"{config}: chat_template is no text and has no template named 'default'")

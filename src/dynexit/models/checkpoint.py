@@ -7,6 +7,7 @@ and pages that are never used are never read.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def shards(directory: Path) -> list[Path]:
     index = directory / INDEX
     if index.exists():
         found = [directory / name for name in _indexed(index)]
-        missing = [path.name for path in found if not path.is_file()]
+        missing = [path.name for path in found if not isfile(path)]
         if missing:
             raise UserError(
                 f"{directory}: shard {missing[0]} is missing; fetch the checkpoint again"

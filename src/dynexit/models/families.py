@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dynexit.errors import UserError
 from dynexit.models import family_hybrids, family_ssm, family_transformers
 from dynexit.models.config import BackboneConfig
-from dynexit.models.config_check import check_config
+from dynexit.models.config_check import check_config, check_depth
 from dynexit.models.family_fields import Raw
 
 _READERS: dict[str, Callable[[Raw], BackboneConfig]] = {
@@ -36,13 +36,14 @@ def parse_config(raw: Raw) -> BackboneConfig:
         raise UserError(
             f"config.json: model_type {family!r} is not supported; dynexit reads {known}"
         )
+    check_depth(raw.get("num_hidden_layers"))
     try:
         config = _READERS[family](raw)
     except KeyError as error:
         raise UserError(
             f"config.json: field {error.args[0]!r} is missing ({family}); fetch the file again"
         ) from None
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError, IndexError) as error:
         raise UserError(
             f"config.json: a field has an unusable value ({family}: {error}); fetch the file again"
         ) from None

@@ -23,7 +23,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
     """The activation function of that name in a configuration, or ``UserError``."""
-    if name not in _ACTIVATIONS:
+    if not isinstance(name, str) or name not in _ACTIVATIONS:
         known = ", ".join(sorted(_ACTIVATIONS))
         raise UserError(f"config.json: activation {name!r} is not supported; known are {known}")
     return _ACTIVATIONS[name]

@@ -112,6 +112,28 @@ def check_rope(kind: str, scaling: Mapping[str, object]) -> None:
             )
 
 
+_NUMBERS = (
+    *("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    *("beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim"),
+)
+_LEAST, _MOST = 1e-6, 1e12  # so that no formula above leaves the numbers of fp32
+
+
+def check_rope_numbers(rope: RopeConfig) -> None:
+    """Raise ``UserError`` where a formula above would divide by zero or leave the real numbers."""
+    given = {name: rope.scaling.get(name) for name in _NUMBERS}
+    for name, value in {"rope_theta": rope.theta, **given}.items():
+        sound = isinstance(value, int | float) and _LEAST <= value <= _MOST
+        if value is not None and not sound:
+            raise UserError(f"config.json: {name} {value!r} is no positive number; mend the file")
+    if rope.kind == "llama3" and not given["low_freq_factor"] < given["high_freq_factor"]:  # type: ignore[operator]
+        raise UserError("config.json: low_freq_factor must be below high_freq_factor")
+    if rope.kind == "dynamic" and rope.dim <= 2:
+        raise UserError("config.json: rope_type 'dynamic' needs more than 2 rotated channels")
+    if rope.kind == "yarn" and rope.theta == 1:
+        raise UserError("config.json: rope_type 'yarn' needs a rope_theta other than 1")
+
+
 def rope_tables(rope: RopeConfig, length: int) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines for positions 0..length-1, each [length, dim], fp32.
 

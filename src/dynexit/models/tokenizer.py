@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -33,19 +34,33 @@ class FastTokenizer:
     """``tokenizer.json`` read by the tokenizers library."""
 
     def __init__(self, path: Path) -> None:
-        try:
+        self._path = path
+        with _refusing(f"{path}: not a tokenizer file"):
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception
-            raise UserError(f"{path}: not a tokenizer file ({error}); fetch it again") from None
 
     def encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text).ids)
+        with _refusing(f"{self._path}: the tokenizer cannot encode this text"):
+            return list(self._tokenizer.encode(text).ids)
 
     def encode_rendered(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        with _refusing(f"{self._path}: the tokenizer cannot encode this text"):
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        with _refusing(f"{self._path}: the tokenizer cannot decode its tokens"):
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+@contextmanager
+def _refusing(fault: str) -> Iterator[None]:
+    """Turn what the library raises into a ``UserError``. For a file that contradicts itself it
+    raises plain ``Exception``, or panics, which is no ``Exception``."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise UserError(f"{fault} ({error}); fetch it again") from None
 
 
 class TransformersTokenizer:

@@ -9,6 +9,7 @@ evidence file beside it, or the excerpt of the search result.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def triviaqa(source: Source) -> list[Task]:
 def triviaqa_evidence(source: Source) -> list[Task]:
     """Questions with evidence; those without any text of evidence are left out."""
     rows = _rows(source.data, "rc")
-    known = ((where, row, _evidence(row, folder)) for where, row, folder in rows)
+    known = ((where, row, _evidence(row, folder, where)) for where, row, folder in rows)
     questions = (_question(row, where, evidence) for where, row, evidence in known if evidence)
     task = Task(EVIDENCE, tuple(islice(questions, source.limit)), score, STOP, MAX_NEW_TOKENS)
     if not task.questions:
@@ -79,18 +80,28 @@ def _golds(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if not isinstance(answer, Mapping):
         raise UserError(f"{where}: 'Answer' is missing; take the dev or train file, not the test's")
     value = text(answer, "Value", f"{where}, Answer")
-    aliases = answer.get("NormalizedAliases") or [*(answer.get("Aliases") or ()), value]
-    golds = dict.fromkeys(
-        normalise(str(a)) for a in (*aliases, *(answer.get("HumanAnswers") or ()))
-    )
+    own = f"{where}, Answer"
+    aliases = _listed(answer, "NormalizedAliases", own) or [*_listed(answer, "Aliases", own), value]
+    human = _listed(answer, "HumanAnswers", own)
+    golds = dict.fromkeys(normalise(str(alias)) for alias in (*aliases, *human))
     first = normalise(value)
     return tuple(sorted(golds, key=lambda gold: gold != first))  # the order is else kept
 
 
-def _evidence(row: Mapping[str, Any], folder: Path | None) -> str:
+def _listed(entry: Mapping[str, Any], field: str, where: str) -> list[Any]:
+    """A field that may be missing, and else must hold a list."""
+    found = entry.get(field) or []
+    if not isinstance(found, list):
+        raise UserError(f"{where}: {field!r} is no list; fetch the official file again")
+    return found
+
+
+def _evidence(row: Mapping[str, Any], folder: Path | None, where: str) -> str:
     """The first words of the first document that has any; "" where none has."""
     for name, fields, subfolder in _DOCUMENTS:
-        for document in row.get(name) or ():
+        for document in _listed(row, name, where):
+            if not isinstance(document, Mapping):
+                raise UserError(f"{where}: {name!r} holds no documents; fetch the file again")
             inline = (str(document.get(field) or "") for field in fields)
             filed = _filed(folder, subfolder, str(document.get("Filename") or ""))
             full, *excerpts = (*inline,)
@@ -106,9 +117,10 @@ def _filed(folder: Path | None, subfolder: str, name: str) -> str:
         return ""
     for base in (folder, folder.parent):  # the archive has qa/ and evidence/ side by side
         root = (base / "evidence" / subfolder).resolve()
-        path = (root / name).resolve()
-        if path.is_relative_to(root) and path.is_file():
-            return path.read_text(encoding="utf-8", errors="replace")
+        with suppress(OSError, ValueError):  # a name that no file can have
+            path = (root / name).resolve()
+            if path.is_relative_to(root) and path.is_file():
+                return path.read_text(encoding="utf-8", errors="replace")
     return ""
 
 

@@ -142,7 +142,7 @@ def _threshold(row: Record) -> float | tuple[float, ...] | None:
 def _reliability(row: Record, name: str, depth: int) -> Reliability:
     try:
         bins = tuple((float(s), float(r), int(c)) for s, r, c in row.list("bins"))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise row.wrong("bins", "a list of [mean score, share, count]") from None
     return Reliability(
         backbone=name,
