@@ -8,15 +8,18 @@ at a time.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
+from dynexit.models.attention import Attention
 from dynexit.models.backbone import Backbone
 from dynexit.models.block import Block
 from dynexit.models.checkpoint import cast
@@ -55,25 +58,31 @@ class OneLayer:
     @contextmanager
     def layer(self, index: int) -> Iterator[Block]:
         """Layer ``index`` (from 0), in the backbone's dtype and on its device."""
-        block = self._blocks[index]
+        stored = self._blocks[index]
         following = self._blocks[(index + 1) % len(self._blocks)]
-        self._advise(dict(following.named_parameters()), mmap.MADV_WILLNEED)
-        stored = dict(block.named_parameters())
-        for name, parameter in stored.items():
-            kept = name.rpartition(".")[2] in STORED
-            ready = (parameter.data if kept else cast(parameter.data, self._dtype)).to(self._device)
-            assign(block, name, nn.Parameter(ready, requires_grad=False))
+        self._advise(following, mmap.MADV_WILLNEED)
         try:
-            yield block
+            yield self._ready(stored)
         finally:
-            for name, parameter in stored.items():
-                assign(block, name, parameter)
             self._advise(stored, mmap.MADV_DONTNEED)
 
-    def _advise(self, parameters: Mapping[str, Tensor], advice: int) -> None:
-        """Tell the system about the whole pages of these; only about those that it can read again,
-        since advice about other memory would lose what is in it."""
-        for parameter in parameters.values():
+    def _ready(self, stored: Block) -> Block:
+        """A copy of the layer that runs, and takes all that it prepared from its weights with it
+        when it goes."""
+        same: dict[int, object] = {
+            id(parameter): nn.Parameter(
+                _as_run(name, parameter, self._dtype).to(self._device), requires_grad=False
+            )
+            for name, parameter in stored.named_parameters()
+        }
+        if isinstance(stored.mixer, Attention) and stored.mixer.rope is not None:
+            same[id(stored.mixer.rope)] = stored.mixer.rope  # all layers read one table
+        return copy.deepcopy(stored, same)
+
+    def _advise(self, block: Block, advice: int) -> None:
+        """Tell the system about the whole pages of a layer; only about those that it can read
+        again, since advice about other memory would lose what is in it."""
+        for parameter in block.parameters():
             begin = -(-parameter.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
             end = (parameter.data_ptr() + parameter.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
             if begin < end and any(low <= begin and end <= high for low, high in self._mapped):
@@ -86,9 +95,13 @@ def bring_in(backbone: Backbone) -> None:
     """Take all layers of a backbone that was left on disk as ``load_backbone`` would have."""
     for block in backbone.blocks():
         for name, parameter in dict(block.named_parameters()).items():
-            kept = name.rpartition(".")[2] in STORED
-            ready = parameter.data if kept else cast(parameter.data, backbone.dtype)
-            assign(block, name, nn.Parameter(ready.to(backbone.device), requires_grad=False))
+            ready = _as_run(name, parameter, backbone.dtype).to(backbone.device)
+            assign(block, name, nn.Parameter(ready, requires_grad=False))
+
+
+def _as_run(name: str, parameter: nn.Parameter, dtype: torch.dtype) -> Tensor:
+    """A stored parameter in the type that it is computed in."""
+    return parameter.data if name.rpartition(".")[2] in STORED else cast(parameter.data, dtype)
 
 
 def assign(module: nn.Module, name: str, value: nn.Module | nn.Parameter) -> None:
