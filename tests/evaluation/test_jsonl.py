@@ -68,3 +68,11 @@ def test_no_place_for_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text(json.dumps({}))
     with pytest.raises(UserError, match=r"cannot write .*choose another directory"):
         append_rows(tmp_path / "file" / "rows.jsonl", [{"id": 1}])
+
+
+@pytest.mark.parametrize("row", [{"id": {}}, {"other": 1}])
+def test_a_row_without_a_usable_key_is_told(row: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    append_rows(path, [row])
+    with pytest.raises(UserError, match=r"rows\.jsonl: a row has no name"):
+        Journal(path, lambda row: row["id"])

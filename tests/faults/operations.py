@@ -76,7 +76,7 @@ def operations(inputs: Path) -> dict[str, Operation]:
                 *("--out", str(place / "certificates")),
             ),
             lambda place: tree(place / "certificates"),
-            ("certificates",),
+            ("certificates/calibration.json",),
         ),
         Operation(
             "quantisation",
@@ -95,7 +95,8 @@ def tree(directory: Path, leaving: tuple[str, ...] = ()) -> Result:
     found = {}
     for path in sorted(directory.rglob("*")):
         name = str(path.relative_to(directory))
-        if path.is_file() and name not in leaving:
+        # temporary files are no part of it; that none stay behind is looked at apart
+        if path.is_file() and name not in leaving and not path.name.startswith("."):
             found[name] = _content(path)
     return found
 

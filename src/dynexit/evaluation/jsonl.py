@@ -24,7 +24,12 @@ class Journal:
         self._key = key
         self._rows: dict[object, Row] = {}
         for row in read_rows(path):
-            self._rows.setdefault(key(row), row)
+            try:
+                self._rows.setdefault(key(row), row)
+            except (KeyError, TypeError):  # a field of the key is missing, or of another form
+                raise UserError(
+                    f"{path}: a row has no name that it is known by; remove its line and run again"
+                ) from None
 
     @property
     def rows(self) -> list[Row]:
