@@ -11,7 +11,7 @@ import pytest
 
 from dynexit.evaluation.demo import DemoRecipe, applicable_states, run_demo
 from dynexit.exits.exit_set import load_exit_set
-from dynexit.exits.judges import TRAINED_JUDGES
+from dynexit.exits.judges import DYNAMAX_JUDGES
 from dynexit.models import Model
 from dynexit.training import ExitRecipe
 
@@ -41,12 +41,12 @@ def test_rows(model: Model, tmp_path: Path) -> None:
     ways = {(row.judge, row.state) for row in result.rows}
     assert len(ways) == len(result.rows) == 10
     assert {("mamba", state) for state in applicable_states(config)} <= ways
-    assert {(kind, "recompute") for kind in TRAINED_JUDGES} <= ways
+    assert {(kind, "recompute") for kind in DYNAMAX_JUDGES} <= ways
     for row in result.rows:
         assert row.n == 6
         assert row.speedup > 0
         if row.threshold is None:
             assert (row.layer_saving, row.consistency, row.speedup) == (0.0, 1.0, 1.0)
     assert set(counted.values()) == {0}
-    for kind in TRAINED_JUDGES:
+    for kind in DYNAMAX_JUDGES:
         assert load_exit_set(tmp_path / "exits" / kind, model.backbone).judge.kind == kind

@@ -17,7 +17,7 @@ from dynexit.evaluation.runner import answer_in_batches, settings_for
 from dynexit.evaluation.tasks.reference import reference_tasks
 from dynexit.exits.exit_set import load_exit_set
 from dynexit.exits.judge import Judge
-from dynexit.exits.judges import JUDGES, TRAINED_JUDGES, build_judge
+from dynexit.exits.judges import DYNAMAX_JUDGES, JUDGES, build_judge
 from dynexit.exits.policy import Constant, ExitPolicy, Schedule
 from dynexit.exits.recompute import Recompute
 from dynexit.exits.schedules import Decaying
@@ -94,7 +94,7 @@ def reference(name: str, kind: str) -> tuple[Model, list[str], GenerationSetting
     prompts = [question.prompt for task in tasks for question in task.questions]
     exits = load_exit_set(exits_directory(name, "mamba"), model.backbone)
     judge: Judge = build_judge(kind, exits.layers, model.backbone.config.hidden)
-    if kind in TRAINED_JUDGES:
+    if kind in DYNAMAX_JUDGES:
         judge = load_exit_set(exits_directory(name, kind), model.backbone).judge
     full = answer_in_batches(model, tasks, None)
     recordings = (record(model, p, a, judge.layers) for p, a in zip(prompts, full, strict=True))

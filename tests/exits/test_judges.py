@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dynexit.errors import UserError
-from dynexit.exits.judges import JUDGES, TRAINED_JUDGES, build_judge, build_trained
+from dynexit.exits.judges import DYNAMAX_JUDGES, JUDGES, TRAINED_JUDGES, build_judge, build_trained
 from exits.judging import evidence
 
 HIDDEN, VOCAB, LAYERS = 24, 40, (3, 5, 6)
@@ -86,4 +86,5 @@ def test_unknown_names_and_options_are_told() -> None:
     with pytest.raises(UserError, match="'entropy' needs no training"):
         build_trained("entropy", LAYERS, HIDDEN)
     assert build_trained("ffn", LAYERS, HIDDEN, options={"width": 7}).options == {"width": 7}
-    assert TRAINED_JUDGES == ("linear", "ffn", "mamba")
+    assert TRAINED_JUDGES == ("linear", "ffn", "mamba", "shared", "depth", "predictor")
+    assert TRAINED_JUDGES[:3] == DYNAMAX_JUDGES

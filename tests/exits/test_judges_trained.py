@@ -6,9 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynexit.exits.judges import TRAINED_JUDGES, TrainedJudge, build_trained
+from dynexit.exits.judges.trained import ClassifierJudge
 from dynexit.models import Placement
 from exits.judging import evidence, step_scores, whole
 
+WITH_CLASSIFIERS = [
+    kind for kind in TRAINED_JUDGES if isinstance(build_trained(kind, (1,), 4), ClassifierJudge)
+]
 HIDDEN, LAYERS = 24, (3, 5)
 
 
@@ -20,7 +24,13 @@ def random_judge(kind: str, seed: int = 0) -> TrainedJudge:
     return judge
 
 
-@pytest.mark.parametrize("kind", TRAINED_JUDGES)
+def random_classifiers(kind: str) -> ClassifierJudge:
+    judge = random_judge(kind)
+    assert isinstance(judge, ClassifierJudge)
+    return judge
+
+
+@pytest.mark.parametrize("kind", WITH_CLASSIFIERS)
 def test_steps_equal_the_sequence(kind: str) -> None:
     judge = random_judge(kind)
     hidden = torch.randn(3, 70, HIDDEN)  # longer than a chunk of the scan
@@ -34,10 +44,12 @@ def test_steps_equal_the_sequence(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", TRAINED_JUDGES)
 def test_cost_is_that_of_the_matrices_read(kind: str) -> None:
-    judge = build_trained(kind, LAYERS, 4096)
-    named = dict(next(iter(judge.heads())).named_parameters())
-    named.pop("down.weight", None)  # of the ffn judge: a step has it folded into the projection
-    matrices = sum(p.numel() for p in named.values() if p.dim() == 2 and p.numel() > 200)
+    judge = build_trained(kind, LAYERS[:1], 4096)
+    # a step of the ffn classifier has the second projection folded into the last; the vector of
+    # an exit is no matrix
+    beside = ("down.weight", "depth")
+    read = (p for name, p in judge.named_parameters() if not name.endswith(beside))
+    matrices = sum(p.numel() for p in read if p.dim() == 2 and p.numel() > 200)
     assert 2 * matrices <= judge.flops(0) < 1.1 * 2 * matrices
     assert 4 * matrices <= judge.weight_bytes(0) < 1.1 * 4 * matrices
     layer = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336  # weights in one of Mistral 7B
@@ -58,12 +70,29 @@ def test_steps_use_the_weights_at_hand_when_a_text_begins() -> None:
 @pytest.mark.parametrize("kind", TRAINED_JUDGES)
 def test_start_at_sets_the_bias(kind: str) -> None:
     judge = random_judge(kind)
-    hidden = torch.randn(1, 4, HIDDEN)
-    for head in judge.heads():
-        head.start_at(0.0)
-        base = head(hidden, whole(1, 4))
-        head.start_at(1.5)
-        torch.testing.assert_close(head(hidden, whole(1, 4)), base + 1.5)
+    hidden = torch.randn(len(LAYERS), 1, HIDDEN)
+    for exit in range(len(LAYERS)):
+        found = []
+        for log_odds in (0.0, 1.5):
+            judge.start_at(exit, log_odds)
+            state = judge.new_state(1)
+            scores = [step_scores(judge, e, h[None], state) for e, h in enumerate(hidden)]
+            found.append(scores[exit].logit())
+        torch.testing.assert_close(found[1], found[0] + 1.5, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", sorted({*TRAINED_JUDGES} - {"mamba"}))
+def test_steps_equal_all_exits_at_once(kind: str) -> None:
+    """Tokens are rows here, of which some leave on the way."""
+    judge = random_judge(kind)
+    hidden = torch.randn(len(LAYERS), 6, HIDDEN)
+    state, rows = judge.new_state(6), torch.arange(6)
+    with torch.inference_mode():
+        expected = judge.token_logits(hidden).sigmoid()
+        for exit, states in enumerate(hidden):
+            scores = judge.score(exit, evidence(states[rows]), state, rows)
+            torch.testing.assert_close(scores, expected[exit, rows], rtol=1e-4, atol=1e-5)
+            rows = rows[1::2].flip(0)
 
 
 @settings(max_examples=25, deadline=None)

@@ -75,7 +75,7 @@ def uncounted(kind: str) -> int:
 
 
 @KINDS
-@pytest.mark.parametrize("judge", [None, "linear", "mamba"])
+@pytest.mark.parametrize("judge", [None, "linear", "mamba", "depth"])
 @pytest.mark.parametrize("chunk", [512, 16])
 def test_is_what_is_counted_within_a_percent(kind: str, judge: str | None, chunk: int) -> None:
     policy = None if judge is None else policy_of(judge)

@@ -10,16 +10,23 @@ HIDDEN, LAYERS = 16, (2, 4, 5)
 
 
 def separable_store(
-    directory: Path, *, sequences: int = 60, shards: int = 2, flipped: float = 0.0, seed: int = 0
+    directory: Path,
+    *,
+    sequences: int = 60,
+    shards: int = 2,
+    flipped: float = 0.0,
+    seed: int = 0,
+    settled: bool = False,
 ) -> Store:
     """At every exit the label is whether a direction of the hidden state is positive; ``flipped``
-    is the share of labels turned round."""
+    is the share of labels turned round. ``settled`` states are the same at all exits."""
     rng = torch.Generator().manual_seed(seed)
     directions = torch.randn(len(LAYERS), HIDDEN, generator=rng)
     for index in range(shards):
         prompts = torch.randint(1, 5, (sequences,), generator=rng)
         lengths = prompts + torch.randint(0, 8, (sequences,), generator=rng)
         hidden = torch.randn(len(LAYERS), int(lengths.sum()), HIDDEN, generator=rng)
+        hidden = hidden[:1].expand_as(hidden).clone() if settled else hidden
         wrong = torch.einsum("eth,eh->et", hidden, directions) < 0
         wrong ^= torch.rand(wrong.shape, generator=rng) < flipped
         ranks = wrong.to(torch.uint8) * 3

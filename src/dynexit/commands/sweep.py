@@ -41,8 +41,8 @@ def sweep(
         typer.Option(
             "--judges",
             metavar="NAME,..",
-            help="linear, ffn, mamba, top-probability, margin, entropy, saturation, patience. "
-            "Default: all that need no training here.",
+            help="linear, ffn, mamba, shared, depth, predictor, top-probability, margin, entropy, "
+            "saturation, patience. Default: all that need no training here.",
             rich_help_panel=GRID_PANEL,
         ),
     ] = None,
@@ -87,7 +87,7 @@ def sweep(
         bool,
         typer.Option(
             "--train",
-            help="Fit linear, ffn and mamba now, into DIR/exits, on one collection.",
+            help="Fit the trained judges now, into DIR/exits, on one collection.",
             rich_help_panel=TRAINING_PANEL,
         ),
     ] = False,

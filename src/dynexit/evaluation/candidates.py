@@ -15,7 +15,7 @@ from dynexit.evaluation.points import Setting
 from dynexit.exits.choice import FIRST_EXIT, REFERENCE
 from dynexit.exits.exit_set import ExitSet, load_exit_set
 from dynexit.exits.judge import Judge, check_layers, default_layers
-from dynexit.exits.judges import JUDGES, TRAINED_JUDGES, build_judge
+from dynexit.exits.judges import DYNAMAX_JUDGES, JUDGES, TRAINED_JUDGES, build_judge
 from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.skipped import skipped_state
 from dynexit.exits.translator import Translators
@@ -102,9 +102,9 @@ def _kinds(model: Model, wanted: Wanted, sets: Sequence[ExitSet]) -> list[str]:
     for kind in wanted.judges:
         if kind not in KNOWN:
             raise UserError(f"--judges: {kind!r} is not known; choose from {', '.join(KNOWN)}")
-    every = wanted.train or model.name.startswith(REFERENCE)
     given = {exits.judge.kind for exits in sets}
-    there = [k for k in KNOWN if every or k in given or k not in TRAINED_JUDGES]
+    given |= set(DYNAMAX_JUDGES if model.name.startswith(REFERENCE) else ())
+    there = [k for k in KNOWN if wanted.train or k in given or k not in TRAINED_JUDGES]
     kinds = list(wanted.judges or there)
     if absent := next((kind for kind in kinds if kind not in there), None):
         raise UserError(

@@ -20,7 +20,7 @@ from dynexit.evaluation.thresholds import smallest_consistent
 from dynexit.exits.choice import FIRST_EXIT
 from dynexit.exits.exit_set import load_exit_set
 from dynexit.exits.judge import Judge, default_layers
-from dynexit.exits.judges import JUDGES, TRAINED_JUDGES, build_judge
+from dynexit.exits.judges import DYNAMAX_JUDGES, JUDGES, TRAINED_JUDGES, build_judge
 from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.skipped import NAMES, skipped_state
 from dynexit.models.config import BackboneConfig
@@ -109,12 +109,12 @@ def _applies(name: str, config: BackboneConfig) -> bool:
 
 
 def _judges(model: Model, training: ExitRecipe, exits: Path, work: Path) -> list[Judge]:
-    """The trained judges, fitted now on one collection, and those that need no training."""
+    """DYNAMAX's trained judges, fitted now on one collection, and those that need no training."""
     layers = default_layers(model.backbone.depth, first=FIRST_EXIT)
     training = replace(training, layers=layers)
     store = collect_store(model, training, work)
     judges: list[Judge] = []
-    for kind in TRAINED_JUDGES:
+    for kind in DYNAMAX_JUDGES:
         fit_exits(model, store, replace(training, judge=kind), exits / kind, work)
         judges.append(load_exit_set(exits / kind, model.backbone).judge)
     untrained = [kind for kind in JUDGES if kind not in (*TRAINED_JUDGES, "fixed")]

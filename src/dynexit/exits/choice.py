@@ -146,7 +146,7 @@ def _judge(model: Model, wish: Wish) -> str | None:
 def _exit_set(model: Model, kind: str, wish: Wish) -> ExitSet | None:
     """The exit set of a trained judge; None for a judge that needs no training."""
     from dynexit.exits.exit_set import load_exit_set
-    from dynexit.exits.judges import JUDGES, TRAINED_JUDGES
+    from dynexit.exits.judges import DYNAMAX_JUDGES, JUDGES, TRAINED_JUDGES
     from dynexit.reference.pair import exits_directory
 
     known = [name for name in JUDGES if name != "fixed"]  # which is --exit-layer's
@@ -162,7 +162,7 @@ def _exit_set(model: Model, kind: str, wish: Wish) -> ExitSet | None:
         return exits
     if kind not in TRAINED_JUDGES:
         return None
-    if not model.name.startswith(REFERENCE):
+    if not model.name.startswith(REFERENCE) or kind not in DYNAMAX_JUDGES:
         raise UserError(
             f"--judge {kind} must be trained; make an exit set with "
             f"'dynexit train-exits {model.name} --judge {kind} --out DIR' and give --exits DIR"

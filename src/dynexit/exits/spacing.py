@@ -18,8 +18,8 @@ from dynexit.models import Backbone
 
 def decide_every(policy: ExitPolicy, n: int, backbone: Backbone) -> ExitPolicy:
     """The policy at its first exit and every n-th one after it, with the same judge, thresholds and
-    translators there. Its recurrent judge sees at these exits what it saw before, its patience and
-    saturation compare exits that are further apart."""
+    translators there. Its recurrent judge sees at these exits what it saw before; its patience,
+    saturation and depth judge compare exits that are further apart."""
     if n < 1:
         raise UserError(f"decide every {n} exits: give a whole number of at least 1")
     if n == 1:
@@ -37,8 +37,7 @@ def _judge(judge: Judge, n: int, backbone: Backbone) -> Judge:
     layers, hidden = judge.layers[::n], backbone.config.hidden
     fewer = build_judge(judge.kind, layers, hidden, backbone.device, options)
     if isinstance(judge, TrainedJudge) and isinstance(fewer, TrainedJudge):
-        for head, trained in zip(fewer.heads(), list(judge.heads())[::n], strict=True):
-            head.load_state_dict(trained.state_dict())
+        fewer.take(judge, range(0, len(judge.layers), n))
         fewer.eval().requires_grad_(False)
     return fewer
 

@@ -220,8 +220,9 @@ def _beside(
     cost = _times(readout_cost(config, dtype_bytes), readouts - left)
     if policy.translators is not None:
         cost += _times(_translation(policy.translators), readouts)
-    cost += LayerCost(sum(policy.judge.flops(exit) for exit in range(checks)))
-    cost += _times(judge_bytes(policy), checks)
+    for exit in range(checks):
+        cost += LayerCost(policy.judge.flops(exit), policy.judge.weight_bytes(exit))
+    cost += _times(LayerCost(state_bytes=_memory_bytes(policy)), checks)
     for index in range(layer, config.depth):
         if policy.state.name == "propagate":
             cost += advance_cost(config, index, dtype_bytes)
@@ -247,9 +248,14 @@ def _translation(translators: Translators) -> LayerCost:
 def judge_bytes(policy: ExitPolicy) -> LayerCost:
     """Bytes of one check: an exit's share of the judge's weights, its memory read and written."""
     judge, exits = policy.judge, len(policy.layers)
-    memory = sum(tensor.nbytes for tensor in judge.new_state(1).tensors.values())
     weights = sum(judge.weight_bytes(exit) for exit in range(exits))
-    return LayerCost(0, weights // exits, 2 * memory // exits)
+    return LayerCost(0, weights // exits, _memory_bytes(policy))
+
+
+def _memory_bytes(policy: ExitPolicy) -> int:
+    """Bytes of a judge's memory that one check reads and writes."""
+    memory = sum(tensor.nbytes for tensor in policy.judge.new_state(1).tensors.values())
+    return 2 * memory // len(policy.layers)
 
 
 def _times(cost: LayerCost, count: int) -> LayerCost:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from torch import nn
 
+from dynexit.exits.judges import TrainedJudge
 from dynexit.exits.policy import ExitPolicy
 from dynexit.inference.cost import DecodingCost, LayerTable, judge_bytes
 from dynexit.inference.settings import GenerationSettings
@@ -107,8 +107,8 @@ def _judge_bytes(policy: ExitPolicy | None, config: BackboneConfig, tokens: int,
 
 
 def _mixers(policy: ExitPolicy | None, config: BackboneConfig) -> Iterator[BackboneConfig]:
-    """Each block of a judge with a memory, as a backbone of its own; other judges have none."""
-    if policy is None or not isinstance(policy.judge, nn.Module):
+    """Each block of a judge that reads prompts, as a backbone of its own; others have none."""
+    if policy is None or not isinstance(policy.judge, TrainedJudge) or not policy.judge.recurrent:
         return
     for module in policy.judge.modules():
         if isinstance(module, Mamba2):

@@ -32,11 +32,31 @@ def visits(judge: TrainedJudge, batch: Batch, thresholds: Tensor | None) -> Iter
     """Judge a batch exit by exit.
 
     ``thresholds`` [B, exits] are those by which tokens leave; None lets every token come to every
-    exit. Exits to which no token comes that is judged there are left out, and so are the sequences
-    in which none does.
+    exit. Exits to which no token comes that is judged there are left out, and so are, for a
+    recurrent judge, the sequences in which none does.
     """
+    return (_of_texts if judge.recurrent else _of_tokens)(judge, batch, thresholds)
+
+
+def _of_tokens(judge: TrainedJudge, batch: Batch, thresholds: Tensor | None) -> Iterator[Visit]:
+    """For a judge to which no other token matters: all tokens at all exits at once."""
     device = next(judge.parameters()).device
-    there = batch.valid.clone() if judge.recurrent else batch.judged.clone()
+    ranks, rows = batch.ranks[:, batch.judged], batch.judged.nonzero()[:, 0]
+    logits = judge.token_logits(batch.hidden[:, batch.judged].to(device))
+    there = torch.ones(len(rows), dtype=torch.bool)
+    for exit in range(len(judge.layers)):
+        if not there.any():
+            return
+        yield Visit(exit, logits[exit][there.to(device)], ranks[exit][there])
+        if thresholds is not None:
+            scores = torch.sigmoid(logits[exit].detach()).cpu()
+            there = there & (scores < thresholds[rows, exit])  # a mask kept for the gradient
+
+
+def _of_texts(judge: TrainedJudge, batch: Batch, thresholds: Tensor | None) -> Iterator[Visit]:
+    """For a judge that remembers: its texts at each exit are without the tokens that left."""
+    device = next(judge.parameters()).device
+    there = batch.valid.clone()
     for exit in range(len(judge.layers)):
         rows = (there & batch.judged).any(1).nonzero().squeeze(1)
         if not len(rows):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynexit.exits.judges.trained import ExitClassifier, Step, TrainedJudge
+from dynexit.exits.judges.trained import ClassifierJudge, ExitClassifier, Step
 from dynexit.exits.judges.unit import for_unit, inverse_rms, unit_product
 from dynexit.models.placement import Placement
 from dynexit.models.projection import apply
@@ -24,6 +24,7 @@ class FfnClassifier(ExitClassifier):
     """``x = rms(h); w . (x + down(silu(up(x)))) + b``.
 
     The residual is the normalised state, as the projection must not depend on the stream's scale.
+    A ``shift`` [..., width + 1] is added to the biases of ``up`` and of the projection.
     """
 
     def __init__(self, hidden: int, width: int) -> None:
@@ -32,16 +33,21 @@ class FfnClassifier(ExitClassifier):
         self.down = nn.Linear(width, hidden, bias=False)
         self.out = nn.Linear(hidden, 1)
 
-    def forward(self, hidden: Tensor, place: Placement | None = None) -> Tensor:
+    def forward(
+        self, hidden: Tensor, place: Placement | None = None, shift: Tensor | None = None
+    ) -> Tensor:
         x = hidden.float()
         x = x * inverse_rms(x)
-        wide = F.silu(F.linear(x, self.up.weight, self.up.bias))
+        wide = F.linear(x, self.up.weight, self.up.bias)
+        wide = F.silu(wide if shift is None else wide + shift[..., :-1])
         x = x + F.linear(wide, self.down.weight)
-        return F.linear(x, self.out.weight, self.out.bias).squeeze(-1)
+        logits = F.linear(x, self.out.weight, self.out.bias).squeeze(-1)
+        return logits if shift is None else logits + shift[..., -1]
 
-    def prepared(self) -> Step:
+    def prepared(self, shift: Tensor | None = None) -> Step:
         matrix = for_unit(torch.cat((self.up.weight, self.out.weight)))
         bias = torch.cat((self.up.bias, self.out.bias))
+        bias = bias if shift is None else bias + shift
         folded = self.out.weight @ self.down.weight  # [1, width]
 
         def step(hidden: Tensor) -> Tensor:
@@ -63,7 +69,7 @@ class FfnClassifier(ExitClassifier):
         return sum(p.nbytes for p in (*self.up.parameters(), *self.out.parameters())) + folded
 
 
-class FfnJudge(TrainedJudge):
+class FfnJudge(ClassifierJudge):
     """Trained; looks at the one token alone. ``width`` is that of the bottleneck."""
 
     kind = "ffn"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynexit.exits.judges.trained import ExitClassifier, Step, TrainedJudge
+from dynexit.exits.judges.trained import ClassifierJudge, ExitClassifier, Step
 from dynexit.exits.judges.unit import for_unit, inverse_rms, unit_product
 from dynexit.models.placement import Placement
 
@@ -42,7 +42,7 @@ class LinearClassifier(ExitClassifier):
         return 2 * self.out.in_features
 
 
-class LinearJudge(TrainedJudge):
+class LinearJudge(ClassifierJudge):
     """Trained; looks at the one token alone."""
 
     kind = "linear"

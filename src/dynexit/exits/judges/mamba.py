@@ -10,14 +10,15 @@ operations on a hundred numbers, and all that does not depend on the token is co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynexit.exits.judge import Evidence, JudgeState
-from dynexit.exits.judges.trained import ExitClassifier, TrainedJudge
+from dynexit.exits.judges.trained import ClassifierJudge, ExitClassifier, Options
 from dynexit.exits.judges.unit import EPS, for_unit, unit_product
 from dynexit.models import kernels
 from dynexit.models.cache import RecurrentState
@@ -29,25 +30,34 @@ from dynexit.models.projection import apply
 
 
 class MambaClassifier(ExitClassifier):
-    """Norm, then Mamba-2 with an output projection to one logit."""
+    """Norm, then Mamba-2 with an output projection to one logit. A ``shift`` [..., hidden] is added
+    to what comes out of the norm."""
 
     def __init__(self, hidden: int, config: Mamba2Config) -> None:
         super().__init__()
         self.norm = RmsNorm(hidden, EPS)
         self.block = Mamba2(config, hidden)
 
-    def forward(self, hidden: Tensor, place: Placement | None = None) -> Tensor:
+    def forward(
+        self, hidden: Tensor, place: Placement | None = None, shift: Tensor | None = None
+    ) -> Tensor:
         assert place is not None, "a recurrent judge must be told where its sequences end"
-        return self.block(self.norm(hidden.float()), None, place).squeeze(-1)  # type: ignore[no-any-return]
+        return self.block(self._normed(hidden, shift), None, place).squeeze(-1)  # type: ignore[no-any-return]
 
     def advance(self, hidden: Tensor, state: RecurrentState, place: Placement) -> None:
         """See tokens [B, T, hidden] without an answer."""
-        self.block.advance(self.norm(hidden.float()), state, place)
+        self.block.advance(self._normed(hidden, None), state, place)
 
-    def step(self, hidden: Tensor, state: RecurrentState, place: Placement) -> Tensor:
+    def step(
+        self, hidden: Tensor, state: RecurrentState, place: Placement, shift: Tensor | None
+    ) -> Tensor:
         """One token of each row, [B, hidden] -> log odds [B], as the layers of a backbone do it."""
-        out: Tensor = self.block(self.norm(hidden.float().unsqueeze(1)), state, place)
+        out: Tensor = self.block(self._normed(hidden.unsqueeze(1), shift), state, place)
         return out.flatten()
+
+    def _normed(self, hidden: Tensor, shift: Tensor | None) -> Tensor:
+        normed: Tensor = self.norm(hidden.float())
+        return normed if shift is None else normed + shift
 
     def start_at(self, log_odds: float) -> None:
         nn.init.constant_(self.block.out_proj.bias, log_odds)
@@ -110,7 +120,50 @@ class _Step:
         return logits.squeeze(-1)
 
 
-class MambaJudge(TrainedJudge):
+class BlockSteps:
+    """Single steps of a classifier, prepared for its weights of now: through our own kernels where
+    they can be used."""
+
+    def __init__(self, head: MambaClassifier) -> None:
+        self._head = head
+        self._step = _Step.of(head)
+        self._shift: Tensor | None = None
+        self._whole = _one_each(1)
+
+    def shifted(self, shift: Tensor) -> BlockSteps:
+        """The same with ``shift`` [hidden] added to what comes out of the norm."""
+        steps = copy(self)
+        bias = self._step.in_bias + self._head.block.in_proj.weight @ shift
+        steps._step, steps._shift = replace(self._step, in_bias=bias), shift
+        return steps
+
+    def new_state(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Convolution and SSM state before a first token: zeros, rows first."""
+        like = self._head.block.in_proj.weight
+        fresh = self._head.block.new_state(rows, 0, like.dtype, like.device)
+        return fresh.conv, fresh.ssm
+
+    def __call__(self, hidden: Tensor, conv: Tensor, ssm: Tensor, rows: Tensor | None) -> Tensor:
+        """``hidden`` [B, hidden] -> log odds [B]; the states' ``rows`` (None: all) move on."""
+        count = hidden.shape[0]
+        if _has_kernels(ssm):
+            place = self._everyone(count) if rows is None else _one_each(count, rows.tolist())
+            return self._head.step(hidden, RecurrentState(conv, ssm), place, self._shift)
+        if rows is None:
+            return self._step(hidden, conv, ssm)
+        some, own = conv[rows], ssm[rows]
+        logits = self._step(hidden, some, own)
+        conv[rows], ssm[rows] = some, own
+        return logits
+
+    def _everyone(self, count: int) -> Placement:
+        """One token of every row; made once, as it doesn't matter to a recurrence where it is."""
+        if self._whole.batch != count:
+            self._whole = _one_each(count)
+        return self._whole
+
+
+class MambaJudge(ClassifierJudge):
     """Trained and recurrent. The options are the shape of the block at each exit."""
 
     kind = "mamba"
@@ -126,24 +179,18 @@ class MambaJudge(TrainedJudge):
         state: int = 16,
         conv_kernel: int = 4,
     ) -> None:
-        options = {"heads": heads, "head_dim": head_dim, "state": state, "conv_kernel": conv_kernel}
-        config = Mamba2Config(
-            heads, head_dim, state, 1, conv_kernel, bias=True, norm_eps=EPS, out=1
-        )
+        config, options = block_shape(heads, head_dim, state, conv_kernel)
         super().__init__(layers, options, lambda: MambaClassifier(hidden, config))
-        self._block_steps: tuple[_Step, ...] = ()
-        self._whole = _one_each(1)
+        self._blocks: tuple[BlockSteps, ...] = ()
         self.to(device)
 
     @torch.inference_mode()
     def new_state(self, rows: int) -> JudgeState:
         """Zeros, as before a first token."""
-        self._block_steps = tuple(_Step.of(head) for head in self._classifiers())
+        self._blocks = tuple(BlockSteps(head) for head in self._classifiers())
         tensors = {}
-        for exit, head in enumerate(self._classifiers()):
-            like = head.block.in_proj.weight
-            fresh = head.block.new_state(rows, 0, like.dtype, like.device)
-            tensors[f"conv.{exit}"], tensors[f"ssm.{exit}"] = fresh.tensors()
+        for exit, block in enumerate(self._blocks):
+            tensors[f"conv.{exit}"], tensors[f"ssm.{exit}"] = block.new_state(rows)
         return JudgeState(tensors)
 
     def observe(self, exit: int, hidden: Tensor, state: JudgeState, place: Placement) -> None:
@@ -154,31 +201,25 @@ class MambaJudge(TrainedJudge):
         self, exit: int, evidence: Evidence, state: JudgeState, rows: Tensor | None
     ) -> Tensor:
         conv, ssm = state.tensors[f"conv.{exit}"], state.tensors[f"ssm.{exit}"]
-        head, count = self._classifiers()[exit], evidence.hidden.shape[0]
-        if self._has_kernels(ssm):
-            place = self._everyone(count) if rows is None else _one_each(count, rows.tolist())
-            logits = head.step(evidence.hidden, RecurrentState(conv, ssm), place)
-        elif rows is None:
-            logits = self._block_steps[exit](evidence.hidden, conv, ssm)
-        else:
-            some, own = conv[rows], ssm[rows]
-            logits = self._block_steps[exit](evidence.hidden, some, own)
-            conv[rows], ssm[rows] = some, own
-        return torch.sigmoid(logits)
-
-    def _has_kernels(self, ssm: Tensor) -> bool:
-        """Whether a step can go through our own kernels."""
-        heads, width, size = ssm.shape[1:]
-        return kernels.fits(heads * width, size) and kernels.available(ssm, ssm)
-
-    def _everyone(self, count: int) -> Placement:
-        """One token of every row; made once, as it doesn't matter to a recurrence where it is."""
-        if self._whole.batch != count:
-            self._whole = _one_each(count)
-        return self._whole
+        return torch.sigmoid(self._blocks[exit](evidence.hidden, conv, ssm, rows))
 
     def _classifiers(self) -> tuple[MambaClassifier, ...]:
         return self._at  # type: ignore[return-value]
+
+
+def block_shape(
+    heads: int, head_dim: int, state: int, conv_kernel: int
+) -> tuple[Mamba2Config, Options]:
+    """A judge's block of that shape, and the shape as an exit set keeps it."""
+    options = {"heads": heads, "head_dim": head_dim, "state": state, "conv_kernel": conv_kernel}
+    config = Mamba2Config(heads, head_dim, state, 1, conv_kernel, bias=True, norm_eps=EPS, out=1)
+    return config, options
+
+
+def _has_kernels(ssm: Tensor) -> bool:
+    """Whether a step can go through our own kernels."""
+    heads, width, size = ssm.shape[1:]
+    return kernels.fits(heads * width, size) and kernels.available(ssm, ssm)
 
 
 def _one_each(count: int, rows: list[int] | None = None) -> Placement:

@@ -10,12 +10,15 @@ import torch
 from dynexit.errors import UserError
 from dynexit.exits.judge import Judge
 from dynexit.exits.judges.confidence import Entropy, Margin, TopProbability
+from dynexit.exits.judges.depth import DepthJudge
 from dynexit.exits.judges.ffn import FfnJudge
 from dynexit.exits.judges.fixed import Fixed
 from dynexit.exits.judges.linear import LinearJudge
 from dynexit.exits.judges.mamba import MambaJudge
 from dynexit.exits.judges.patience import Patience
+from dynexit.exits.judges.predictor import PredictorJudge
 from dynexit.exits.judges.saturation import Saturation
+from dynexit.exits.judges.shared import SharedJudge
 from dynexit.exits.judges.trained import TrainedJudge
 from dynexit.exits.judges.untrained import UntrainedJudge
 
@@ -23,6 +26,9 @@ _KINDS: tuple[type[TrainedJudge] | type[UntrainedJudge], ...] = (
     LinearJudge,
     FfnJudge,
     MambaJudge,
+    SharedJudge,
+    DepthJudge,
+    PredictorJudge,
     TopProbability,
     Margin,
     Entropy,
@@ -32,6 +38,8 @@ _KINDS: tuple[type[TrainedJudge] | type[UntrainedJudge], ...] = (
 )
 JUDGES: tuple[str, ...] = tuple(judge.kind for judge in _KINDS)
 TRAINED_JUDGES: tuple[str, ...] = tuple(j.kind for j in _KINDS if issubclass(j, TrainedJudge))
+DYNAMAX_JUDGES: tuple[str, ...] = tuple(j.kind for j in (LinearJudge, FfnJudge, MambaJudge))
+"""Those that the paper compares; the reference pair comes with exit sets of them."""
 
 
 def build_judge(

@@ -1,8 +1,8 @@
-"""What the trained judges share: one small module per exit layer, used in training and decoding."""
+"""What the trained judges share, and those of them that have one small module per exit layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -39,42 +39,90 @@ class ExitClassifier(nn.Module):
 
 
 class TrainedJudge(nn.Module):
-    """A judge with one ``ExitClassifier`` per exit layer, in fp32 whatever the backbone's type.
+    """A judge with weights, in fp32 whatever the backbone's type.
 
-    A subclass with a memory sets ``recurrent`` and gives its own ``new_state``, ``observe`` and
-    ``score``; to the others a prompt says nothing. Weights are prepared for single steps by
-    ``new_state``, so train before, not between the steps of one text.
+    One that remembers the tokens before sets ``recurrent`` and gives ``logits`` and ``observe``; to
+    the others a prompt says nothing. Weights are prepared for single steps by ``new_state``, so
+    train before, not between the steps of one text. ``by_exit`` names the parameters whose first
+    dimension is the exits; the others serve all exits.
     """
 
     kind = ""
     recurrent = False
+    by_exit: tuple[str, ...] = ()
+
+    def __init__(self, layers: Sequence[int], options: Options) -> None:
+        super().__init__()
+        self.layers = tuple(layers)
+        self.options = options
+
+    def logits(self, exit: int, hidden: Tensor, place: Placement) -> Tensor:
+        """Log odds [B, T] of whole texts [B, T, hidden] at an exit, for training."""
+        raise NotImplementedError
+
+    def token_logits(self, hidden: Tensor) -> Tensor:
+        """Log odds [exits, N] of tokens that each came to every exit, [exits, N, hidden], for
+        training a judge without memory of the tokens before."""
+        raise NotImplementedError
+
+    def start_at(self, exit: int, log_odds: float) -> None:
+        """Set what is added to an exit's log odds, so that training starts from the share of
+        positive labels."""
+        raise NotImplementedError
+
+    def new_state(self, rows: int) -> JudgeState:
+        raise NotImplementedError
+
+    def observe(self, exit: int, hidden: Tensor, state: JudgeState, place: Placement) -> None:
+        """Nothing to remember."""
+
+    def score(
+        self, exit: int, evidence: Evidence, state: JudgeState, rows: Tensor | None
+    ) -> Tensor:
+        raise NotImplementedError
+
+    def flops(self, exit: int) -> int:
+        raise NotImplementedError
+
+    def weight_bytes(self, exit: int) -> int:
+        raise NotImplementedError
+
+    def needs_logits(self) -> bool:
+        return False
+
+    def take(self, trained: TrainedJudge, exits: Sequence[int]) -> None:
+        """Take the weights that a judge of the same kind has for these of its exits."""
+        at = list(exits)
+        self.load_state_dict(
+            {n: t[at] if n in self.by_exit else t for n, t in trained.state_dict().items()}
+        )
+
+
+class ClassifierJudge(TrainedJudge):
+    """A judge with one ``ExitClassifier`` per exit layer."""
 
     def __init__(
         self, layers: Sequence[int], options: Options, build: Callable[[], ExitClassifier]
     ) -> None:
-        super().__init__()
-        self.layers = tuple(layers)
-        self.options = options
+        super().__init__(layers, options)
         self._heads = nn.ModuleList(build() for _ in self.layers)
         # a plain list beside it: indexing a ModuleList costs as much as a small matrix product
         self._at: tuple[ExitClassifier, ...] = tuple(self._heads)  # type: ignore[arg-type]
         self._steps: tuple[Step, ...] = ()
 
-    def heads(self) -> Iterable[ExitClassifier]:
-        """The modules in order of the exits."""
-        return self._at
-
     def logits(self, exit: int, hidden: Tensor, place: Placement) -> Tensor:
-        """Log odds [B, T] of whole sequences [B, T, hidden] at an exit, for training."""
         return self._at[exit](hidden, place)  # type: ignore[no-any-return]
+
+    def token_logits(self, hidden: Tensor) -> Tensor:
+        return torch.stack([head(own) for head, own in zip(self._at, hidden, strict=True)])
+
+    def start_at(self, exit: int, log_odds: float) -> None:
+        self._at[exit].start_at(log_odds)
 
     @torch.inference_mode()
     def new_state(self, rows: int) -> JudgeState:
         self._steps = tuple(head.prepared() for head in self._at)
         return JudgeState({})
-
-    def observe(self, exit: int, hidden: Tensor, state: JudgeState, place: Placement) -> None:
-        """Nothing to remember."""
 
     def score(
         self, exit: int, evidence: Evidence, state: JudgeState, rows: Tensor | None
@@ -87,5 +135,7 @@ class TrainedJudge(nn.Module):
     def weight_bytes(self, exit: int) -> int:
         return self._at[exit].weight_bytes()
 
-    def needs_logits(self) -> bool:
-        return False
+    def take(self, trained: TrainedJudge, exits: Sequence[int]) -> None:
+        assert isinstance(trained, ClassifierJudge)
+        for head, at in zip(self._at, exits, strict=True):
+            head.load_state_dict(trained._at[at].state_dict())
