@@ -16,7 +16,7 @@ from dynexit.commands.output import counting, note
 from dynexit.evaluation.candidates import Wanted
 from dynexit.evaluation.demo import applicable_states
 from dynexit.evaluation.sweep import Grid, run_sweep
-from dynexit.exits.judges import TRAINED_JUDGES
+from dynexit.exits.judges import DYNAMAX_JUDGES
 from dynexit.files import read_json, write_json
 from dynexit.inference.decoder import Decoder
 from dynexit.models.cost import token_cost
@@ -47,7 +47,7 @@ class Plan:
 
     def recipes(self, layers: tuple[int, ...]) -> Iterator[ExitRecipe]:
         """One for each exit set."""
-        for judge in TRAINED_JUDGES:
+        for judge in DYNAMAX_JUDGES:
             for top_k in self.top_k:
                 for seed in self.seeds:
                     yield replace(self.recipe, judge=judge, layers=layers, top_k=top_k, seed=seed)
@@ -88,7 +88,7 @@ def _study(model: Model, layers: tuple[int, ...], plan: Plan, out: Path, command
     """Train the judges and sweep, in the directory ``out``; goes on from wherever it was."""
     sets = _exit_sets(model, layers, plan, out)
     grid = Grid(plan.thresholds, tuple(applicable_states(model.backbone.config)), plan.timed)
-    wanted = Wanted(judges=TRAINED_JUDGES, exits=sets)
+    wanted = Wanted(judges=DYNAMAX_JUDGES, exits=sets)
     run_sweep(model, plan.division.asked, wanted, grid, out, counting, command)
     about = out / "sweep.json"  # its fields are told in the report
     write_json(about, {**read_json(about), "training": _told(plan)})

@@ -114,7 +114,7 @@ def study(
     """
     from paper_backbone import Plan, run_backbone
 
-    from dynexit.evaluation.sweep_folder import claimed
+    from dynexit.locks import claimed
     from dynexit.reporting.report import write_report
     from dynexit.training import ExitRecipe
 

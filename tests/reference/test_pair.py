@@ -9,7 +9,7 @@ from dynexit.evaluation.measure import measure
 from dynexit.evaluation.runner import FULL, answer_all
 from dynexit.evaluation.tasks.reference import reference_tasks
 from dynexit.exits.exit_set import load_exit_set
-from dynexit.exits.judges import TRAINED_JUDGES
+from dynexit.exits.judges import DYNAMAX_JUDGES
 from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.skipped import skipped_state
 from dynexit.inference.generate import generate
@@ -42,7 +42,7 @@ def test_it_knows_the_capital_of_france(model: Model) -> None:
     assert generate(model, FRANCE, ANSWER)[0].text == " Paris"
 
 
-@pytest.mark.parametrize("judge", TRAINED_JUDGES)
+@pytest.mark.parametrize("judge", DYNAMAX_JUDGES)
 def test_shipped_exits_answer_early(model: Model, judge: str) -> None:
     trivia = [question.prompt for question in reference_tasks(10)[0].questions]
     answers = generate(model, [FRANCE, *trivia], ANSWER, shipped_policy(model, judge))
