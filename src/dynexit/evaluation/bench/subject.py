@@ -33,7 +33,8 @@ class Subject:
     """A checkpoint by its directory; its weights are read when first asked for.
 
     ``dtype`` is the one to compute in (None: the checkpoint's own), ``stored`` what its matrices
-    are in memory: fp32, bf16, fp16, int8 or int4; ``work`` is a folder for big files.
+    are in memory: fp32, bf16, fp16, int8 or int4; ``work`` is a folder for big files, ``device``
+    where the weights are put.
     """
 
     name: str
@@ -43,10 +44,11 @@ class Subject:
     stored: str
     weight_bytes: int
     work: Path = WORK
+    device: str = "cpu"
 
     @cached_property
     def backbone(self) -> Backbone:
-        return load_backbone(self.directory, self.dtype)
+        return load_backbone(self.directory, self.dtype, self.device)
 
     @cached_property
     def screen(self) -> Screen:
