@@ -11,7 +11,7 @@ import torch
 from checkpoints import make_checkpoint
 from dynexit.exits.choice import Wish, choose
 from dynexit.exits.exit_set import load_exit_set
-from dynexit.exits.judges import JUDGES
+from dynexit.exits.judges import DYNAMAX_JUDGES, JUDGES, TRAINED_JUDGES
 from dynexit.inference.generate import generate
 from dynexit.inference.generation import Generation
 from dynexit.inference.likelihood import log_likelihood
@@ -44,7 +44,10 @@ def assert_same(ours: list[Generation], theirs: list[Generation]) -> None:
         assert [t.exit_layer for t in one.tokens] == [t.exit_layer for t in other.tokens]
 
 
-@pytest.mark.parametrize("judge", [judge for judge in JUDGES if judge != "fixed"])
+@pytest.mark.parametrize(
+    "judge",
+    [kind for kind in JUDGES if kind in DYNAMAX_JUDGES or kind not in (*TRAINED_JUDGES, "fixed")],
+)
 def test_every_judge(pair: tuple[Model, Model], judge: str) -> None:
     on_cpu, on_gpu = (
         generate(model, PROMPTS, SETTINGS, choose(model, Wish(judge=judge)).policy)

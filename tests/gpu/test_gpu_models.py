@@ -98,5 +98,6 @@ def test_what_runs_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     cache: Cache = on_cpu.new_cache(1, 8)
     assert isinstance(segments(on_cpu, cache), Backbone)
     on_gpu = backbone("attention").to(DEVICE)
-    monkeypatch.setenv("DYNEXIT_CUDA_GRAPHS", "on")
     assert isinstance(segments(on_gpu, on_gpu.new_cache(1, 8)), GraphSegments)
+    monkeypatch.setenv("DYNEXIT_CUDA_GRAPHS", "off")
+    assert isinstance(segments(on_gpu, on_gpu.new_cache(1, 8)), Backbone)

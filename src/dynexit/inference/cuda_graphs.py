@@ -1,6 +1,6 @@
 """Segments of layers as CUDA graphs: one launch instead of one for every kernel.
 
-They are recorded where the environment has ``DYNEXIT_CUDA_GRAPHS=on``.
+On a CUDA device they are used unless the environment has ``DYNEXIT_CUDA_GRAPHS=off``.
 
 All graphs of a cache share one pool of memory: no graph leaves anything there that another one
 needs, as segments read from and write to buffers outside of it, and replays are in order on one
@@ -94,8 +94,7 @@ class GraphSegments(RecordedSegments):
 
 
 def segments(backbone: Backbone, cache: Cache) -> Layers:
-    """What runs the layers of ``backbone`` on ``cache`` while decoding: the backbone itself, or on
-    a CUDA device graphs where the environment has ``DYNEXIT_CUDA_GRAPHS=on``. They are not the
-    default as they have been tried without a GPU only."""
-    wanted = os.environ.get(SWITCH, "off").lower() == "on"
+    """What runs the layers of ``backbone`` on ``cache`` while decoding: graphs on a CUDA device
+    (unless the environment has ``DYNEXIT_CUDA_GRAPHS=off``), elsewhere the backbone itself."""
+    wanted = os.environ.get(SWITCH, "on").lower() != "off"
     return GraphSegments(backbone, cache) if wanted and backbone.device.type == "cuda" else backbone

@@ -73,7 +73,8 @@ def test_mistakes(tmp_path: Path) -> None:
 def test_a_model_beyond_memory_says_how_much_it_needs(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "model", "mistral")
     raw = read_json(directory / "config.json")
-    write_json(directory / "config.json", raw | {"vocab_size": 1 << 29, "intermediate_size": 1 << 29})
+    beyond = {"vocab_size": 1 << 29, "intermediate_size": 1 << 29}
+    write_json(directory / "config.json", raw | beyond)
     with pytest.raises(UserError, match=r"model needs 962 GB of memory and .* available"):
         open_model(str(directory))
 

@@ -1,6 +1,7 @@
 """How each model of the reference pair is trained, on a GPU in minutes or on a CPU in hours.
 
-The weights that ship come from the recipes for a GPU, which read about twelve times the text.
+The weights that ship come from the recipes for a CPU. Those for a GPU read about twelve times the
+text; half of their steps gave 65% (mistral) and 63% (mamba2) of answers about stories exactly.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _ON_A_GPU = {
         mixes=((0, "facts"), (600, "retelling"), (3000, "stories")),
         drills=((0, 16), (3000, 4)),
         compiled=True,
-        save_every=2000,
+        save_every=500,
         report_every=1000,
     ),
     "mamba2": Recipe(
@@ -27,7 +28,7 @@ _ON_A_GPU = {
         mixes=((0, "facts"), (600, "retelling"), (3000, "stories")),
         drills=((0, 16), (3000, 4)),
         compiled=True,
-        save_every=2000,
+        save_every=500,
         report_every=1000,
     ),
 }
