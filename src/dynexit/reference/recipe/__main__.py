@@ -29,7 +29,7 @@ def main(
     stage: Annotated[str, typer.Option(help="model, exits, or both")] = "both",
     steps: Annotated[int | None, typer.Option(help="default: the recipe's")] = None,
     device: Annotated[
-        str, typer.Option(help="cuda: many times the text, in minutes; cpu: the recipe that shipped, hours")
+        str, typer.Option(help="cuda: much more text, in minutes; cpu: what shipped, in hours")
     ] = "cuda" if torch.cuda.is_available() else "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all")] = 0,
     workers: Annotated[int, typer.Option(help="processes that write the text")] = 0,
