@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -349,16 +348,6 @@ def test_a_reader_that_has_seen_enough(mistral: str) -> None:
     assert (process.returncode, told) == (0, b"")
 
 
-def pressing_ctrl_c(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """What a process that is stopped printed. CPython drops a KeyboardInterrupt that it raises
-    within a finaliser, so as a user would, press again where nothing comes of it."""
-    for _ in range(3):
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=20)
-    return process.communicate(timeout=240)
-
-
 def test_stopped_training_goes_on(mistral: str, tmp_path: Path) -> None:
     data, out = tmp_path / "prompts.txt", tmp_path / "out"
     data.write_text("".join(f"prompt {n}\n" for n in range(4000)))
@@ -371,7 +360,8 @@ def test_stopped_training_goes_on(mistral: str, tmp_path: Path) -> None:
     )
     while not (tmp_path / "out.work").exists() and process.poll() is None:
         time.sleep(0.05)
-    printed, told = pressing_ctrl_c(process)
+    process.send_signal(signal.SIGINT)
+    printed, told = process.communicate(timeout=240)
     assert process.returncode == 130
     assert printed == b""
     assert b"run the same command again" in told
