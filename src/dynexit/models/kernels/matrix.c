@@ -1,20 +1,32 @@
 /* A few hidden states through one matrix: y[n, rows] = x[n, cols] W' + b.
  *
- * One token is bound by reading W, so each row is read once, as one stream, with several sums under
- * way to hide the latency of adding. More tokens share the row while it is in the nearest cache. The
- * order of the sums does not depend on how many tokens there are: a token's result is the same alone
- * and among others.
+ * One token is bound by reading W, so rows are read once, as streams, with several sums under way to
+ * hide the latency of adding. More tokens are bound by multiplying: they share the registers of
+ * weights, and several rows share those of x. The order of the sums does not depend on how many tokens
+ * or rows are done together: a token's result is the same alone and among others.
  *
  * Weights come in blocks of 32 columns. Where the processor multiplies pairs of bf16 and x is bf16, a
- * block is one register of them; otherwise it is two of fp32, and x is made fp32 first. */
+ * block is one register of them; otherwise it is several of fp32, and x is made fp32 first. */
 #include "matrix.h"
 
 #include "team.h"
 #include "vectors.h"
 
-#define SUMS 4
+#ifndef FEW_ROWS
+#define FEW_ROWS 4 /* done together for one or two tokens, which keeps the processor busy, */
+#if LANES == 16
+#define MANY_ROWS 4 /* and for more, as far as registers hold the sums */
+#else
+#define MANY_ROWS 2
+#endif
+#endif
+#ifndef FEW_I4
+#define FEW_I4 2
+#define MANY_I4 1
+#endif
+#define MOST_ROWS 4
+#define AHEAD 4 /* rows between what is multiplied and what is called from memory */
 #define BLOCK 32
-#define STEP (SUMS * BLOCK)
 #define MOST 4    /* tokens that share a pass over a row or two, */
 #define AT_ONCE 8 /* and the most there may be (MOST_TOKENS of matrix.py) */
 #define FEW 2     /* tokens for which rows are read whole */
@@ -24,6 +36,7 @@
 #define GROUPS (AT_ONCE / MOST)
 #define UNROLL _Pragma("GCC unroll 8")
 #define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
+#define PARTS (BLOCK / LANES) /* registers of fp32 in a block */
 
 INLINE void finish(const Product *p, long token, long row, float value) {
     long at = token * p->rows + row;
@@ -41,7 +54,19 @@ INLINE void finish(const Product *p, long token, long row, float value) {
     write(p->y, at, p->residual_is_bf16, read(p->residual, at, p->residual_is_bf16) + update);
 }
 
-/* A block as registers of fp32; written out, as a compiler keeps an array of them in memory otherwise. */
+/* Register `part` of a block in fp32. Two neighbours of bf16 are one word, whose halves are taken at
+ * once: registers of even columns alternate with registers of odd ones, as `widen` orders x. */
+INLINE vec part_f32(const float *w, int part) { return load_f32(w + part * LANES); }
+INLINE vec part_i8(const int8_t *w, int part) { return load_i8(w + part * LANES); }
+INLINE vec part_bf16(const bf16 *w, int part) {
+    uvec words;
+    memcpy(&words, w + part / 2 * 2 * LANES, sizeof words);
+    return part % 2 ? (vec)(words & 0xffff0000) : (vec)(words << 16);
+}
+INLINE vec add_part(vec sum, vec w, vec x) { return sum + w * x; }
+
+/* A block of int4 as registers of fp32; written out, as a compiler keeps an array of them in memory
+ * otherwise. */
 #if LANES == 16
 #define EACH_PART(DO) DO(0) DO(1)
 #elif LANES == 8
@@ -52,21 +77,8 @@ INLINE void finish(const Product *p, long token, long row, float value) {
 #define PER_RUN (16 / LANES)
 
 typedef struct {
-    vec part[BLOCK / LANES];
+    vec part[PARTS];
 } wide_block;
-
-#define WIDEN(NAME, WEIGHT, LOAD)                                                                 \
-    INLINE wide_block NAME(const WEIGHT *w) {                                                     \
-        wide_block out;                                                                           \
-        EACH_PART(LOAD)                                                                           \
-        return out;                                                                               \
-    }
-#define LOAD_F32(i) out.part[i] = load_f32(w + i * LANES);
-#define LOAD_BF16(i) out.part[i] = load_bf16(w + i * LANES);
-#define LOAD_I8(i) out.part[i] = load_i8(w + i * LANES);
-WIDEN(wide_f32, float, LOAD_F32)
-WIDEN(wide_bf16, bf16, LOAD_BF16)
-WIDEN(wide_i8, int8_t, LOAD_I8)
 
 /* Words `part` * LANES and on of a run of int4: columns 2 j of its block k are nibble k of word j, and
  * columns 2 j + 1 nibble k + 4. */
@@ -108,9 +120,10 @@ typedef union {
     __m512bh pairs;
 } pair_cast;
 
-INLINE pair_block pairs_bf16(const bf16 *w) { return ((pair_cast){_mm512_loadu_si512(w)}).pairs; }
-INLINE pair_block pairs_i8(const int8_t *w) { /* whole numbers up to 256 are exact in bf16 */
-    return _mm512_cvtne2ps_pbh((__m512)load_i8(w + LANES), (__m512)load_i8(w));
+INLINE pair_block pairs_at(const bf16 *x) { return ((pair_cast){_mm512_loadu_si512(x)}).pairs; }
+INLINE pair_block pairs_bf16(const bf16 *w, int part) { return pairs_at(w + part); } /* there is one */
+INLINE pair_block pairs_i8(const int8_t *w, int part) { /* whole numbers up to 256 are exact in bf16 */
+    return _mm512_cvtne2ps_pbh((__m512)part_i8(w, part + 1), (__m512)part_i8(w, part));
 }
 INLINE pair_block pairs_i4(const uint8_t *run, int k) {
     /* 0 to 15 twice, as five bits choose: the fifth is of the next number, and makes no difference */
@@ -121,37 +134,37 @@ INLINE pair_block pairs_i4(const uint8_t *run, int k) {
     __m512i at = (__m512i)((uvec)words_of(run, 0) >> (4 * k));
     return ((pair_cast){_mm512_permutexvar_epi16(at, _mm512_loadu_si512(table))}).pairs;
 }
-INLINE vec add_pairs(vec sum, pair_block w, const bf16 *x) {
-    return (vec)_mm512_dpbf16_ps((__m512)sum, w, pairs_bf16(x));
+INLINE vec add_pair(vec sum, pair_block w, pair_block x) {
+    return (vec)_mm512_dpbf16_ps((__m512)sum, w, x);
 }
+INLINE vec add_pairs_i4(vec sum, pair_block w, const bf16 *x) { return add_pair(sum, w, pairs_at(x)); }
 #endif
 
 /* Sums under way of one row with up to MOST tokens, and what int4 adds to them at the end. */
 typedef struct {
-    vec parts[MOST][SUMS];
+    vec parts[MOST];
     float shift[MOST];
 } Sums;
 
 /* Goes on with the sums of `r` rows, `cols` apart, and `n` tokens, `stride` apart, over columns `from`
- * to `to`. */
-#define DOT(NAME, WEIGHT, LOAD, X, ADD)                                                           \
+ * to `to`, a block of COUNT registers at a time. Rows that come next are called from memory. */
+#define DOT(NAME, WEIGHT, LOAD, X, LOAD_X, ADD, COUNT)                                            \
     INLINE void NAME(const WEIGHT *w, long cols, const X *x, long stride, long from, long to,     \
                      int n, int r, Sums *s) {                                                     \
-        vec sums[2][MOST][SUMS];                                                                  \
-        EACH(i, r) EACH(t, n) EACH(u, SUMS) sums[i][t][u] = s[i].parts[t][u];            \
-        long c = from;                                                                            \
-        for (; c + STEP <= to; c += STEP) EACH(u, SUMS) {                                         \
-            long at = c + u * BLOCK;                                                              \
-            __typeof__(LOAD(w)) block[2];                                                         \
-            EACH(i, r) block[i] = LOAD(w + i * cols + at);                                        \
-            if (r > 1 || n > FEW) EACH(i, r) __builtin_prefetch(w + (i + r) * cols + at, 0, 2);   \
-            EACH(t, n) EACH(i, r) sums[i][t][u] = ADD(sums[i][t][u], block[i], x + t * stride + at); \
+        vec sums[MOST_ROWS][MOST];                                                                \
+        EACH(i, r) EACH(t, n) sums[i][t] = s[i].parts[t];                                         \
+        for (long c = from; c + BLOCK <= to; c += BLOCK) {                                        \
+            EACH(i, r) __builtin_prefetch(w + (i + AHEAD) * cols + c, 0, 2);                      \
+            EACH(part, COUNT) {                                                                   \
+                __typeof__(LOAD(w, 0)) block[MOST_ROWS];                                          \
+                EACH(i, r) block[i] = LOAD(w + i * cols + c, part);                               \
+                EACH(t, n) {                                                                      \
+                    __typeof__(block[0]) now = LOAD_X(x + t * stride + c + part * LANES);         \
+                    EACH(i, r) sums[i][t] = ADD(sums[i][t], block[i], now);                       \
+                }                                                                                 \
+            }                                                                                     \
         }                                                                                         \
-        for (; c + BLOCK <= to; c += BLOCK) EACH(i, r) {                                          \
-            __typeof__(LOAD(w)) block = LOAD(w + i * cols + c);                                   \
-            EACH(t, n) sums[i][t][0] = ADD(sums[i][t][0], block, x + t * stride + c);             \
-        }                                                                                         \
-        EACH(i, r) EACH(t, n) EACH(u, SUMS) s[i].parts[t][u] = sums[i][t][u];            \
+        EACH(i, r) EACH(t, n) s[i].parts[t] = sums[i][t];                                         \
     }
 
 /* Scale of a row's group in every lane. */
@@ -184,19 +197,19 @@ INLINE float shift_of(const Product *p, long row, long token) {
     INLINE void NAME(const Product *p, long row, const uint8_t *w, const X *x, long stride,       \
                      long first, long from, long to, int n, int r, int parts, Sums *s) {          \
         long groups = p->cols / p->group;                                                         \
-        vec sums[2][MOST];                                                                        \
+        vec sums[MOST_ROWS][MOST];                                                                      \
         if (from == 0) EACH(i, r) EACH(t, n) s[i].shift[t] = shift_of(p, row + i, first + t);     \
-        EACH(i, r) EACH(t, n) sums[i][t] = s[i].parts[t][0];                              \
+        EACH(i, r) EACH(t, n) sums[i][t] = s[i].parts[t];                                 \
         for (long c = from; c < to; c += RUN) {                                                   \
             if (r > 1 || n > FEW)                                                                 \
                 EACH(i, r) __builtin_prefetch(w + ((i + r) * stride + c) / 2, 0, 2);              \
             EACH(part, parts) {                                                                   \
                 long g = c / RUN * parts + part;                                                  \
                 if (g >= groups) break;                                                           \
-                vec products[2][MOST];                                                            \
+                vec products[MOST_ROWS][MOST];                                                            \
                 EACH(i, r) EACH(t, n) products[i][t] = (vec){0};                                  \
                 UNROLL for (int k = part * 4 / parts; k < (part + 1) * 4 / parts; k++) {          \
-                    __typeof__(LOAD(w, 0)) block[2];                                              \
+                    __typeof__(LOAD(w, 0)) block[MOST_ROWS];                                              \
                     EACH(i, r) block[i] = LOAD(w + (i * stride + c) / 2, k);                      \
                     EACH(t, n) EACH(i, r) products[i][t] =                                        \
                         ADD(products[i][t], block[i], x + t * stride + c + k * BLOCK);            \
@@ -207,85 +220,89 @@ INLINE float shift_of(const Product *p, long row, long token) {
                 }                                                                                 \
             }                                                                                     \
         }                                                                                         \
-        EACH(i, r) EACH(t, n) s[i].parts[t][0] = sums[i][t];                              \
+        EACH(i, r) EACH(t, n) s[i].parts[t] = sums[i][t];                                 \
     }
 
-DOT(wide_dot_f32, float, wide_f32, float, add_wide)
-DOT(wide_dot_bf16, bf16, wide_bf16, float, add_wide)
-DOT(wide_dot_i8, int8_t, wide_i8, float, add_wide)
+DOT(wide_dot_f32, float, part_f32, float, load_f32, add_part, PARTS)
+DOT(wide_dot_bf16, bf16, part_bf16, float, load_f32, add_part, PARTS)
+DOT(wide_dot_i8, int8_t, part_i8, float, load_f32, add_part, PARTS)
 DOT_I4(wide_dot_i4, wide_i4, float, add_wide_i4)
 #ifdef PAIRS
-DOT(pairs_dot_bf16, bf16, pairs_bf16, bf16, add_pairs)
-DOT(pairs_dot_i8, int8_t, pairs_i8, bf16, add_pairs)
-DOT_I4(pairs_dot_i4, pairs_i4, bf16, add_pairs)
+DOT(pairs_dot_bf16, bf16, pairs_bf16, bf16, pairs_at, add_pair, 1)
+DOT(pairs_dot_i8, int8_t, pairs_i8, bf16, pairs_at, add_pair, 1)
+DOT_I4(pairs_dot_i4, pairs_i4, bf16, add_pairs_i4)
 #endif
 
-INLINE float result(const Sums *s, int t) {
-    return sum_of((s->parts[t][0] + s->parts[t][1]) + (s->parts[t][2] + s->parts[t][3])) + s->shift[t];
-}
-
-/* One result: its sums, the columns beyond the last whole block, the row's scale. */
-#define FINISH(s, t, ONE, SCALE)                                                                  \
+/* One result, token `t` of `s`: its sums, the columns beyond the last whole block, the row's scale. */
+#define FINISH(s, t, token, ONE, SCALE)                                                           \
     {                                                                                             \
         float rest = 0;                                                                           \
         for (long c = p->cols / BLOCK * BLOCK; c < p->cols; c++)                                  \
-            rest += ONE(row, c) * read(p->x, (t) * p->cols + c, p->is_bf16);                      \
-        finish(p, t, row, (result(s, (t) % MOST) + rest) * (SCALE));                              \
+            rest += ONE(row, c) * read(p->x, (token) * p->cols + c, p->is_bf16);                  \
+        finish(p, token, row, (sum_of((s)->parts[t]) + (s)->shift[t] + rest) * (SCALE));                                   \
     }
 
-/* One or two tokens: whole rows, one after the other; two at once where `pair` says that x, which they
- * then read together, is what takes the time. */
-#define FEW_TOKENS(CALL, ONE, SCALE, pair)                                                        \
+/* One or two tokens: `together` whole rows at once, which read x together. CALL(n, r) is for constant
+ * numbers of tokens and rows, so that each case is a loop of its own. */
+#define FEW_TOKENS(CALL, ONE, SCALE, together)                                                    \
     {                                                                                             \
-        const long from = 0, to = p->cols, first = 0, width = (pair) ? 2 : 1;                     \
-        _Pragma("omp for schedule(guided, 4) nowait")                                    \
+        const long from = 0, to = p->cols, first = 0;                                             \
+        _Pragma("omp for schedule(guided, 4) nowait")                                             \
         for (long block = 0; block < p->rows; block += TALL) {                                    \
             long last = p->rows - block < TALL ? p->rows : block + TALL, step;                    \
             for (long row = block; row < last; row += step) {                                     \
-                step = row + width <= last ? width : 1;                                           \
-                Sums s[2];                                                                        \
-                EACH(i, 2) EACH(t, FEW) s[i].shift[t] = 0;                                        \
-                EACH(i, 2) EACH(t, FEW) EACH(u, SUMS) s[i].parts[t][u] = (vec){0};                \
+                step = row + together <= last ? together : 1;                                     \
+                Sums s[together];                                                                 \
+                EACH(i, together) EACH(t, FEW) s[i].parts[t] = (vec){0}, s[i].shift[t] = 0;       \
                 if (p->tokens == 1 && step == 1) { CALL(1, 1); }                                  \
-                else if (p->tokens == 1) { CALL(1, 2); }                                          \
+                else if (p->tokens == 1) { CALL(1, together); }                                   \
                 else if (step == 1) { CALL(2, 1); }                                               \
-                else { CALL(2, 2); }                                                              \
+                else { CALL(2, together); }                                                       \
                 for (long i = 0, at = row; i < step; i++, at++)                                   \
-                    for (long t = 0, row = at; t < p->tokens; t++) FINISH(&s[i], t, ONE, SCALE)   \
+                    for (long t = 0, row = at; t < p->tokens; t++)                                \
+                        FINISH(&s[i], t, t, ONE, SCALE)                                           \
             }                                                                                     \
         }                                                                                         \
     }
 
-/* More tokens: CHUNK columns are done at a time, so that x stays in the nearest cache. CALL(n, r) is
- * for constant numbers of tokens and rows, so that each case is a loop of its own. */
-#define MANY_TOKENS(CALL, ONE, SCALE)                                                             \
-    _Pragma("omp for schedule(guided, 4) nowait")                                        \
-    for (long block = 0; block < p->rows; block += TALL) {                                        \
-        long last = p->rows - block < TALL ? p->rows : block + TALL;                              \
-        Sums sums[TALL * GROUPS];                                                                 \
-        memset(sums, 0, sizeof sums);                                                             \
-        for (long from = 0; from < p->cols; from += CHUNK) {                                      \
-            long to = p->cols - from < CHUNK ? p->cols : from + CHUNK;                            \
-            for (long row = block; row < last; row++)                                             \
-                for (long first = 0; first < p->tokens; first += MOST) {                          \
-                    long n = p->tokens - first < MOST ? p->tokens - first : MOST;                 \
-                    Sums *s = &sums[first / MOST * TALL + row - block];                           \
-                    switch (n) {                                                                  \
-                        case 1: CALL(1, 1); break;                                                \
-                        case 2: CALL(2, 1); break;                                                \
-                        case 3: CALL(3, 1); break;                                                \
-                        default: CALL(4, 1);                                                      \
-                    }                                                                             \
-                }                                                                                 \
-        }                                                                                         \
-        for (long row = block; row < last; row++)                                                 \
-            for (long t = 0; t < p->tokens; t++)                                                  \
-                FINISH(&sums[t / MOST * TALL + row - block], t, ONE, SCALE)                       \
+#define OF_SIZE(CALL, n, r)                                                                       \
+    switch (n) {                                                                                  \
+        case 2: CALL(2, r); break;                                                                \
+        case 3: CALL(3, r); break;                                                                \
+        default: CALL(4, r);                                                                      \
     }
 
-#define ROWS(CALL, ONE, SCALE, pair)                                                              \
-    if (p->tokens <= FEW) FEW_TOKENS(CALL, ONE, SCALE, pair)                                      \
-    else MANY_TOKENS(CALL, ONE, SCALE)
+/* More tokens, in groups of two to MOST: CHUNK columns are done at a time, so that x stays in the nearest
+ * cache. */
+#define MANY_TOKENS(CALL, ONE, SCALE, together)                                                   \
+    {                                                                                             \
+        long size = p->tokens > MOST ? (p->tokens + 1) / 2 : p->tokens;                           \
+        _Pragma("omp for schedule(guided, 4) nowait")                                             \
+        for (long block = 0; block < p->rows; block += TALL) {                                    \
+            long last = p->rows - block < TALL ? p->rows : block + TALL;                          \
+            Sums sums[GROUPS][TALL];                                                              \
+            memset(sums, 0, sizeof sums);                                                         \
+            for (long from = 0; from < p->cols; from += CHUNK) {                                  \
+                long to = p->cols - from < CHUNK ? p->cols : from + CHUNK, step;                  \
+                for (long row = block; row < last; row += step) {                                 \
+                    step = row + together <= last ? together : 1;                                 \
+                    for (long first = 0; first < p->tokens; first += size) {                      \
+                        long n = p->tokens - first < size ? p->tokens - first : size;             \
+                        Sums *s = &sums[first / size][row - block];                               \
+                        if (step == 1) { OF_SIZE(CALL, n, 1); }                                   \
+                        else { OF_SIZE(CALL, n, together); }                                      \
+                    }                                                                             \
+                }                                                                                 \
+            }                                                                                     \
+            for (long row = block; row < last; row++)                                             \
+                for (long t = 0; t < p->tokens; t++)                                              \
+                    FINISH(&sums[t / size][row - block], t % size, t, ONE, SCALE)                 \
+        }                                                                                         \
+    }
+
+#define ROWS(CALL, ONE, SCALE, few, many)                                                         \
+    if (p->tokens <= FEW) FEW_TOKENS(CALL, ONE, SCALE, few)                                       \
+    else MANY_TOKENS(CALL, ONE, SCALE, many)
 
 #define AT(X) ((const X *)p->x + first * p->cols)
 #define WIDE (p->wide + first * stride)
@@ -298,7 +315,7 @@ static void rows_f32(const Product *p) {
 #define CALL(N, R) \
     wide_dot_f32(w + row * p->cols, p->cols, AT(float), p->cols, from, to, N, R, s)
 #define ONE(ROW, C) w[(ROW) * p->cols + (C)]
-    ROWS(CALL, ONE, 1.0f, p->tokens * p->cols > 4 * LONG)
+    ROWS(CALL, ONE, 1.0f, FEW_ROWS, MANY_ROWS)
 #undef CALL
 #undef ONE
 }
@@ -314,7 +331,7 @@ static void rows_bf16(const Product *p) {
 #define CALL(N, R) \
     wide_dot_bf16(w + row * p->cols, p->cols, WIDE, stride, from, to, N, R, s)
 #endif
-    ROWS(CALL, ONE, 1.0f, p->tokens * p->cols > 4 * LONG)
+    ROWS(CALL, ONE, 1.0f, FEW_ROWS, MANY_ROWS)
 #undef CALL
 #undef ONE
 }
@@ -327,14 +344,14 @@ static void rows_i8(const Product *p) {
     if (p->is_bf16) {
 #define CALL(N, R) \
     pairs_dot_i8(w + row * p->cols, p->cols, AT(bf16), p->cols, from, to, N, R, s)
-        ROWS(CALL, ONE, scales[row], p->tokens * p->cols > LONG)
+        ROWS(CALL, ONE, scales[row], FEW_ROWS, MANY_ROWS)
 #undef CALL
         return;
     }
 #endif
     long stride = STRIDE;
 #define CALL(N, R) wide_dot_i8(w + row * p->cols, p->cols, WIDE, stride, from, to, N, R, s)
-    ROWS(CALL, ONE, scales[row], p->tokens * p->cols > LONG)
+    ROWS(CALL, ONE, scales[row], FEW_ROWS, MANY_ROWS)
 #undef CALL
 #undef ONE
 }
@@ -354,43 +371,44 @@ static void rows_i4(const Product *p) {
     if (p->is_bf16 && p->cols == stride) {
 #define SPLIT(N, R, COUNT) \
     pairs_dot_i4(p, row, w + row * bytes, AT(bf16), stride, first, from, to, N, R, COUNT, s)
-        ROWS(CALL_BY_GROUP, NONE, 1.0f, p->tokens * p->cols > LONG)
+        ROWS(CALL_BY_GROUP, NONE, 1.0f, FEW_I4, MANY_I4)
 #undef SPLIT
         return;
     }
 #endif
 #define SPLIT(N, R, COUNT) \
     wide_dot_i4(p, row, w + row * bytes, WIDE, stride, first, from, to, N, R, COUNT, s)
-    ROWS(CALL_BY_GROUP, NONE, 1.0f, p->tokens * p->cols > LONG)
+    ROWS(CALL_BY_GROUP, NONE, 1.0f, FEW_I4, MANY_I4)
 #undef SPLIT
 }
 
-/* Sixteen pairs of columns of int4: the even ones, then the odd ones. */
-INLINE void part_pairs(const void *x, long at, int is_bf16, float *out) {
-    for (int j = 0; j < BLOCK / 2; j++) {
-        out[j] = read(x, at + 2 * j, is_bf16);
-        out[BLOCK / 2 + j] = read(x, at + 2 * j + 1, is_bf16);
+/* Where column j of a block goes among those of x in fp32: words of int4 have all even columns before
+ * the odd ones, those of bf16 a register of each in turn. */
+INLINE long place_of(int kind, long j) {
+    if (kind == WEIGHT_I4) return j % 2 * (BLOCK / 2) + j / 2;
+    if (kind == WEIGHT_BF16) return j / (2 * LANES) * 2 * LANES + j % 2 * LANES + j % (2 * LANES) / 2;
+    return j;
+}
+
+/* Columns `at` and on of x as a block of fp32. */
+INLINE void widen_block(const void *x, long at, int kind, int is_bf16, float *out) {
+    for (int j = 0; j < BLOCK; j += 2 * LANES) {
+        vec low = read_vec(x, at + j, is_bf16), high = read_vec(x, at + j + LANES, is_bf16);
+        int paired = kind == WEIGHT_I4 || kind == WEIGHT_BF16;
+        vec first = paired ? evens(low, high) : low, second = paired ? odds(low, high) : high;
+        memcpy(out + place_of(kind, j), &first, sizeof first);
+        memcpy(out + (paired ? place_of(kind, j + 1) : j + LANES), &second, sizeof second);
     }
 }
 
 /* Columns `from` to `to` of one token in fp32, with zeros up to a whole run behind the last. */
-INLINE void widen(const Product *p, long token, long from, long to, int is_bf16) {
+INLINE void widen(const Product *p, long token, long from, long to, int kind, int is_bf16) {
     float *out = p->wide + token * STRIDE;
-    const void *x = p->x;
     long at = token * p->cols, whole = to / BLOCK * BLOCK, c = from;
-    if (p->kind == WEIGHT_I4)
-        for (; c < whole; c += BLOCK) part_pairs(x, at + c, is_bf16, out + c);
-    else
-        for (; c < whole; c += LANES) {
-            vec now = read_vec(x, at + c, is_bf16);
-            memcpy(out + c, &now, sizeof now);
-        }
+    for (; c < whole; c += BLOCK) widen_block(p->x, at + c, kind, is_bf16, out + c);
     if (c == to) return;
     for (long i = c; i < ROUND_UP(to, RUN); i++) out[i] = 0;
-    for (; c < to; c++) {
-        long j = c % BLOCK, half = BLOCK / 2;
-        out[p->kind == WEIGHT_I4 ? c - j + j % 2 * half + j / 2 : c] = read(x, at + c, is_bf16);
-    }
+    for (; c < to; c++) out[whole + place_of(kind, c - whole)] = read(p->x, at + c, is_bf16);
 }
 
 INLINE void total(const Product *p, long token, long from, long to, int is_bf16) {
@@ -415,7 +433,7 @@ INLINE void prepare(const Product *p, int is_bf16) {
     Share share = share_of(p->cols);
     if (share.from >= share.to) return;
     for (long t = 0; t < p->tokens; t++) {
-        if (!reads_x(p)) widen(p, t, share.from, share.to, is_bf16);
+        if (!reads_x(p)) widen(p, t, share.from, share.to, p->kind, is_bf16);
         if (p->group) total(p, t, share.from, share.to, is_bf16);
     }
 }
