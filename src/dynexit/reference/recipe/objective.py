@@ -36,7 +36,7 @@ def loss_of(backbone: Backbone, batch: Batch, rng: random.Random, dropout: bool)
     )
     loss = torch.zeros((), device=device)
     with torch.autocast(device.type, torch.bfloat16):
-        hidden = backbone.embed(batch.ids.to(device))
+        hidden = backbone.embed(_sent(batch.ids, device))
         for index in range(depth):
             if index in exits:
                 loss = loss + EXIT_WEIGHT * answers.cross_entropy(backbone, hidden)
@@ -71,10 +71,17 @@ class _Read:
     @classmethod
     def of(cls, batch: Batch, where: Tensor, device: torch.device) -> _Read:
         at = where.nonzero(as_tuple=True)
-        return cls(tuple(one.to(device) for one in at), batch.following[at].to(device))
+        return cls(tuple(_sent(one, device) for one in at), _sent(batch.following[at], device))
 
     def cross_entropy(self, backbone: Backbone, hidden: Tensor) -> Tensor:
         return F.cross_entropy(backbone.readout(hidden[self.at]).float(), self.following)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """On ``device``, without waiting for what a GPU was asked before."""
+    if device.type == "cuda" and not tensor.is_pinned():
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _some_context(batch: Batch, rng: random.Random) -> Tensor:

@@ -22,6 +22,7 @@ from dynexit.reference.corpus.item import TASKS
 from dynexit.reference.corpus.mixture import held_out_items
 from dynexit.reference.recipe.batches import Batch, Encoder, single_rows, training_batch
 from dynexit.reference.recipe.look_back import look_back_heads
+from dynexit.reference.recipe.muon import BatchedMuon
 from dynexit.reference.recipe.objective import answers_right, loss_of
 from dynexit.reference.recipe.shapes import CONFIGS
 
@@ -73,7 +74,11 @@ def train(
     log = _Log(recipe)
     steps = range(done, recipe.steps)
     batches = DataLoader(
-        _Batches(recipe, encoder), batch_size=None, sampler=steps, num_workers=workers
+        _Batches(recipe, encoder),
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        pin_memory=torch.device(device).type == "cuda",
     )
     for step, batch in zip(steps, batches, strict=True):
         if step == recipe.look_back_at:
@@ -107,8 +112,11 @@ def _step(
     batch: Batch,
     recipe: Recipe,
     step: int,
-) -> float:
-    """One update; everything random in it follows from the recipe's seed and ``step``."""
+) -> Tensor:
+    """One update; everything random in it follows from the recipe's seed and ``step``.
+
+    Returns the loss [] where it was computed, unread: reading it waits for a GPU.
+    """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * _rate_share(step, recipe)
@@ -119,7 +127,7 @@ def _step(
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad()
-    return float(loss.detach())
+    return loss.detach()
 
 
 def _latest(stages: tuple[tuple[int, _Stage], ...], step: int) -> _Stage:
@@ -132,16 +140,16 @@ class _Log:
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._losses: list[float] = []
+        self._losses: list[Tensor] = []
         self._clock = time.monotonic()
 
-    def add(self, step: int, loss: float) -> None:
+    def add(self, step: int, loss: Tensor) -> None:
         self._losses.append(loss)
         if step % 20:
             return
         recipe, count = self._recipe, len(self._losses)
+        mean = float(torch.stack(self._losses).mean())
         speed = count * recipe.rows * recipe.width / (time.monotonic() - self._clock)
-        mean = sum(self._losses) / count
         self.say(f"step {step}/{recipe.steps} loss {mean:.3f} {speed:.0f} tokens/s")
         self._losses = []
 
@@ -168,9 +176,7 @@ def _optimizers(backbone: Backbone, recipe: Recipe) -> list[torch.optim.Optimize
     inner = [p for n, p in named if n.startswith("layers.") and p.ndim == 2 and "A_log" not in n]
     inside = {id(p) for p in inner}
     outer = [p for _, p in named if id(p) not in inside]
-    muon = torch.optim.Muon(
-        inner, lr=recipe.rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = BatchedMuon(inner, lr=recipe.rate, weight_decay=0.02)
     adam = torch.optim.AdamW(outer, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0)
     for optimizer in (muon, adam):
         for group in optimizer.param_groups:
