@@ -15,7 +15,7 @@ import typer
 from dynexit.models import load_model
 from dynexit.reference.corpus.tokenizer import train_tokenizer
 from dynexit.reference.pair import NAMES, reference_directory
-from dynexit.reference.recipe.exits import ShippedExits, fit_shipped_exits
+from dynexit.reference.recipe.exits import SHIPPED, fit_shipped_exits
 from dynexit.reference.recipe.export import export
 from dynexit.reference.recipe.recipes import RECIPES
 from dynexit.reference.recipe.train import train
@@ -50,7 +50,7 @@ def main(
             backbone = train(recipe, tokenizer, work / f"{name}.safetensors", device, workers)
             export(backbone, name, tokenizer, place)
         if stage != "model":
-            fit_shipped_exits(load_model(f"reference:{name}"), ShippedExits(), place / "exits")
+            fit_shipped_exits(load_model(f"reference:{name}"), SHIPPED[name], place / "exits")
 
 
 if __name__ == "__main__":
