@@ -23,6 +23,7 @@ from dynexit.models.kernels.matrix import Product
 from dynexit.models.mamba import Mamba
 from dynexit.models.mamba2 import Mamba2
 from dynexit.models.mlp import Mlp
+from dynexit.models.norm import RmsNorm
 from dynexit.models.rope import RopeTable
 
 if TYPE_CHECKING:
@@ -53,26 +54,37 @@ def prepare(block: Block, stream: torch.dtype, state_only: bool) -> LayerForm | 
     """The block for hidden states in ``stream``, or what of it updates its state; None where the
     kernels one by one, or PyTorch, must compute it."""
     try:
-        return _Parts(block, stream).form(state_only)
+        norm = block.mlp_norm if block.mixer_norm is None else block.mixer_norm
+        _demand(norm is not None)
+        assert norm is not None
+        _demand(norm.weight.dtype in (stream, torch.bfloat16))
+        return _Parts(norm, stream).form(block, state_only)
+    except _Unfit:
+        return None
+
+
+def prepare_alone(
+    norm: RmsNorm, mixer: Mamba2, in_bias: Tensor, stream: torch.dtype
+) -> Layer | None:
+    """A norm and a mixer that adds to no stream but gives what its out-projection does; ``in_bias``
+    takes the place of its in-projection's own. None as for ``prepare``."""
+    try:
+        return _Parts(norm, stream).alone(norm, mixer, in_bias)
     except _Unfit:
         return None
 
 
 class _Parts:
-    """Collects the parts of one block, and all memory that they point to."""
+    """Collects the parts of one layer, and all memory that they point to."""
 
-    def __init__(self, block: Block, stream: torch.dtype) -> None:
-        norm = block.mlp_norm if block.mixer_norm is None else block.mixer_norm
-        _demand(norm is not None)
-        assert norm is not None
-        self.block, self.stream, self.width = block, stream, norm.weight.shape[0]
+    def __init__(self, norm: RmsNorm, stream: torch.dtype) -> None:
+        self.stream, self.width = stream, norm.weight.shape[0]
         self.eps, self.dtype = norm.eps, norm.weight.dtype
-        _demand(self.dtype in (stream, torch.bfloat16))
         self.held: list[object] = []
-        self.widest = 0
+        self.widest = self.weight_bytes = 0
 
-    def form(self, state_only: bool) -> LayerForm:
-        block, fields = self.block, LayerFields()
+    def form(self, block: Block, state_only: bool) -> LayerForm:
+        fields = LayerFields(adds=True, scale=block.scale)
         more: dict[str, Any] = {}
         if block.mixer is not None and block.mixer_norm is not None:
             fields.mixer_norm = self.address(block.mixer_norm.weight)
@@ -83,17 +95,26 @@ class _Parts:
         if block.mlp is not None and block.mlp_norm is not None and not state_only:
             fields.mlp_norm = self.address(block.mlp_norm.weight)
             fields.mlp = self.keep(self.mlp(block.mlp))
-        fields.width, fields.widest = self.width, self.widest
-        fields.eps, fields.scale = self.eps, block.scale
+        return LayerForm(self.layer(fields), self.dtype, **more)
+
+    def alone(self, norm: RmsNorm, mixer: Mamba2, in_bias: Tensor) -> Layer:
+        part = self.mamba2(mixer, 0)
+        part.input.bias = self.address(in_bias)
+        fields = LayerFields(mixer_norm=self.address(norm.weight), mamba2=self.keep(part))
+        return self.layer(fields)
+
+    def layer(self, fields: LayerFields) -> Layer:
+        fields.width, fields.widest, fields.eps = self.width, self.widest, self.eps
         fields.is_bf16 = self.dtype == torch.bfloat16
         fields.stream_is_bf16 = self.stream == torch.bfloat16
-        return LayerForm(Layer(fields, self.held), self.dtype, **more)
+        return Layer(fields, self.held, self.weight_bytes)
 
     def mixer(self, mixer: object, state_only: bool) -> tuple[str, Any, dict[str, Any]]:
         if isinstance(mixer, Attention):
             return "attention", self.attention(mixer, state_only), {"table": mixer.rope}
         if isinstance(mixer, Mamba2):
             c = mixer.config
+            _demand(mixer.out_proj.out_features == self.width)
             skipped = c.inner if state_only else 0
             wide = c.inner + c.conv_dim + c.heads - skipped
             more = {"projected": wide, "first": c.inner - skipped, "last": wide}
@@ -130,7 +151,7 @@ class _Parts:
         part.dt_bias, part.a_log, part.skip = map(self.address, (m.dt_bias, m.A_log, m.D))
         part.norm = self.address(m.norm.weight)
         if not skipped:
-            part.out = self.to_stream(m.out_proj)
+            (part.out,) = self.products(m.out_proj)
         return part
 
     def mamba(self, m: Mamba, state_only: bool) -> MambaPart:
@@ -179,6 +200,7 @@ class _Parts:
         product.cols, product.is_bf16 = columns, self.dtype == torch.bfloat16
         product.group = columns // product.group if product.group else 0
         self.widest = max(self.widest, columns)
+        self.weight_bytes += matrix.nbytes
         return product
 
     def address(self, weight: Tensor | None) -> int | None:

@@ -23,6 +23,8 @@ from dynexit.exits.judges.unit import EPS, for_unit, unit_product
 from dynexit.models import kernels
 from dynexit.models.cache import RecurrentState
 from dynexit.models.config import Mamba2Config
+from dynexit.models.kernels import Layer
+from dynexit.models.layer_parts import prepare_alone
 from dynexit.models.mamba2 import Mamba2
 from dynexit.models.norm import RmsNorm
 from dynexit.models.placement import Placement
@@ -121,20 +123,21 @@ class _Step:
 
 
 class BlockSteps:
-    """Single steps of a classifier, prepared for its weights of now: through our own kernels where
-    they can be used."""
+    """Single steps of a classifier, prepared for its weights of now: as one call of our own kernels
+    where they can be used."""
 
     def __init__(self, head: MambaClassifier) -> None:
         self._head = head
         self._step = _Step.of(head)
         self._shift: Tensor | None = None
+        self._layers: dict[torch.dtype, Layer | None] = {}
         self._whole = _one_each(1)
 
     def shifted(self, shift: Tensor) -> BlockSteps:
         """The same with ``shift`` [hidden] added to what comes out of the norm."""
         steps = copy(self)
         bias = self._step.in_bias + self._head.block.in_proj.weight @ shift
-        steps._step, steps._shift = replace(self._step, in_bias=bias), shift
+        steps._step, steps._shift, steps._layers = replace(self._step, in_bias=bias), shift, {}
         return steps
 
     def new_state(self, rows: int) -> tuple[Tensor, Tensor]:
@@ -145,16 +148,34 @@ class BlockSteps:
 
     def __call__(self, hidden: Tensor, conv: Tensor, ssm: Tensor, rows: Tensor | None) -> Tensor:
         """``hidden`` [B, hidden] -> log odds [B]; the states' ``rows`` (None: all) move on."""
-        count = hidden.shape[0]
         if _has_kernels(ssm):
-            place = self._everyone(count) if rows is None else _one_each(count, rows.tolist())
-            return self._head.step(hidden, RecurrentState(conv, ssm), place, self._shift)
+            return self._by_kernels(hidden, conv, ssm, rows)
         if rows is None:
             return self._step(hidden, conv, ssm)
         some, own = conv[rows], ssm[rows]
         logits = self._step(hidden, some, own)
         conv[rows], ssm[rows] = some, own
         return logits
+
+    def _by_kernels(self, hidden: Tensor, conv: Tensor, ssm: Tensor, rows: Tensor | None) -> Tensor:
+        count = hidden.shape[0]
+        place = self._everyone(count) if rows is None else _one_each(count, rows.tolist())
+        layer = self._layer(hidden.dtype) if kernels.usable(hidden, ssm) else None
+        if layer is None:
+            return self._head.step(hidden, RecurrentState(conv, ssm), place, self._shift)
+        logits = torch.empty(count, dtype=ssm.dtype)
+        layer.run(hidden.contiguous().unsqueeze(1), logits, (conv, ssm), None, place.span)
+        return logits
+
+    def _layer(self, dtype: torch.dtype) -> Layer | None:
+        """Norm and block for hidden states of a type, made once."""
+        if dtype not in self._layers:
+            block = self._head.block
+            bias: Tensor = block.in_proj.bias
+            if self._shift is not None:
+                bias = bias + block.in_proj.weight @ self._shift
+            self._layers[dtype] = prepare_alone(self._head.norm, block, bias, dtype)
+        return self._layers[dtype]
 
     def _everyone(self, count: int) -> Placement:
         """One token of every row; made once, as it doesn't matter to a recurrence where it is."""

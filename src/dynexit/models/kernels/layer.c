@@ -22,7 +22,8 @@ Product applied(const Team *t, const Product *matrix, const void *x, void *y) {
 
 void add_to_stream(const Team *t, const Product *matrix, const void *x, const void *stream) {
     Product p = applied(t, matrix, x, t->call->out);
-    p.residual = stream, p.residual_is_bf16 = t->layer->stream_is_bf16, p.scale = t->layer->scale;
+    if (t->layer->adds) p.residual = stream;
+    p.residual_is_bf16 = t->layer->stream_is_bf16, p.scale = t->layer->scale;
     products(&p, 1);
 }
 

@@ -42,6 +42,7 @@ typedef struct {
     long widest;        /* most columns that any matrix has */
     float eps, scale;   /* of the norms; of what is added to the stream */
     int is_bf16, stream_is_bf16;
+    int adds; /* to the stream; otherwise `out` gets the mixer's output alone, in the weights' type */
 } Layer;
 
 typedef struct {
@@ -71,7 +72,7 @@ void *take_typed(Team *t, long numbers); /* in the type of the weights */
 /* The matrix with its input and output; the products of one x are done together. */
 Product applied(const Team *t, const Product *matrix, const void *x, void *y);
 
-/* The stream plus `x` through a matrix, to call->out. */
+/* The stream, if the layer adds to it, plus `x` through a matrix, to call->out. */
 void add_to_stream(const Team *t, const Product *matrix, const void *x, const void *stream);
 
 /* Mixers add to the normed stream, or only update their state where `out` is null. Where the call has no

@@ -58,7 +58,7 @@ class LayerFields(ctypes.Structure):
         *_each(_POINTER, "mixer_norm mlp_norm attention mamba2 mamba mlp"),
         *_each(_LONG, "width widest"),
         *_each(_REAL, "eps scale"),
-        *_each(_INT, "is_bf16 stream_is_bf16"),
+        *_each(_INT, "is_bf16 stream_is_bf16 adds"),
     )
 
 
@@ -71,12 +71,17 @@ class _Call(ctypes.Structure):
     )
 
 
-class Layer:
-    """A layer as the kernels take it. ``held`` are all the parts and tensors to whose memory
-    ``fields`` points; they are kept alive."""
+_A_THREADS_WORTH = 1 << 18
+"""Bytes of weights that take as long to read as a further thread takes to call and to wait for."""
 
-    def __init__(self, fields: LayerFields, held: Sequence[object]) -> None:
+
+class Layer:
+    """A layer as the kernels take it, its matrices of ``weight_bytes`` in all. ``held`` are all
+    the parts and tensors to whose memory ``fields`` points; they are kept alive."""
+
+    def __init__(self, fields: LayerFields, held: Sequence[object], weight_bytes: int) -> None:
         self._fields, self._held = fields, tuple(held)
+        self._most_threads = 1 + weight_bytes // _A_THREADS_WORTH
         self._address = ctypes.addressof(fields)
         self._rooms: dict[tuple[int, int, int, int, bool, bool], int] = {}
 
@@ -90,12 +95,14 @@ class Layer:
         projected: Tensor | None = None,
     ) -> None:
         """``stream`` [B, T, hidden] through the layer to ``out``, of the same type and both
-        contiguous; without ``out`` only the states are brought up to date. ``states`` are those of
-        the mixer, ``rotation`` that of its positions (``models.rope``), and into ``projected`` goes
-        what a recurrent mixer's in-projection gives."""
+        contiguous; without ``out`` only the states are brought up to date. A mixer alone, that adds
+        to no stream, gives [B, T, out] in its own type. ``states`` are those of the mixer,
+        ``rotation`` that of its positions (``models.rope``), and into ``projected`` goes what a
+        recurrent mixer's in-projection gives."""
         rows, tokens, _ = stream.shape
         keys = None if states is None else states[0]
-        longest, threads = max(16, 1 << (span.end - 1).bit_length()), torch.get_num_threads()
+        longest = max(16, 1 << (span.end - 1).bit_length())
+        threads = min(torch.get_num_threads(), self._most_threads)
         call = _Call(
             stream.data_ptr(),
             None if out is None else out.data_ptr(),

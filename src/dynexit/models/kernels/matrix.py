@@ -80,7 +80,7 @@ class Matrix:
         zeros: Tensor | None = None,
     ) -> None:
         self.rows = weight.shape[0]
-        self.address = weight.data_ptr()
+        self.address, self.nbytes = weight.data_ptr(), weight.nbytes
         parts = (weight, scales, zeros, bias)
         self._held = tuple(None if part is None else part.detach() for part in parts)
         addresses = (None if part is None else part.data_ptr() for part in parts)

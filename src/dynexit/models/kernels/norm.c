@@ -60,7 +60,8 @@ INLINE void norm_rows(const void *x, long stride, const void *weight, void *y, l
 
 void rms_norm(const void *x, long stride, const void *weight, void *y, long tokens, long size, float eps,
               int x_is_bf16, int is_bf16) {
-    if (!is_bf16) norm_rows(x, stride, weight, y, tokens, size, eps, 0, 0);
+    if (!is_bf16 && x_is_bf16) norm_rows(x, stride, weight, y, tokens, size, eps, 1, 0);
+    else if (!is_bf16) norm_rows(x, stride, weight, y, tokens, size, eps, 0, 0);
     else if (x_is_bf16) norm_rows(x, stride, weight, y, tokens, size, eps, 1, 1);
     else norm_rows(x, stride, weight, y, tokens, size, eps, 0, 1);
 }
