@@ -64,7 +64,7 @@ def test_ladder_is_certified_and_saved(tmp_path: Path) -> None:
     backbone = fingerprint(load_model(MISTRAL).backbone)
     saved = load_certificates(exits, backbone)
     assert [c.risk for c in saved] == [0.15, 0.3]
-    assert saved[0].thresholds == (first["threshold"],) * 4
+    assert saved[0].thresholds == (first["threshold"],) * 2
     assert load_certificate(exits, 0.3, risk_kind="text").p_value == second["p_value"]
     assert not (tmp_path / "exits.calibration").exists()
 
@@ -73,7 +73,7 @@ def test_lossless_certifies_what_needs_no_verification(tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = tmp_path / "mine.txt"
     path.write_text("".join(f"Q: What is {a} and {b}?\n" for a in "abcd" for b in "xyz"))
-    data = ("--data", str(path), "--max-new-tokens", "3")
+    data = ("--data", str(path), "--max-new-tokens", "8")
     found = answer(MISTRAL, "--lossless", *data, "--risk", "0.3,0.01", "--out", str(out))
     bold, hopeless = found["ladder"]
     assert found["state"] == "verified"
@@ -84,7 +84,7 @@ def test_lossless_certifies_what_needs_no_verification(tmp_path: Path) -> None:
     assert bold["layer_saving"] > 0.0
     (saved,) = load_certificates(out, fingerprint(load_model(MISTRAL).backbone))
     assert (saved.state, saved.threshold) == ("verified", bold["threshold"])
-    assert saved.thresholds == (0.5,) * 4  # of drafting
+    assert saved.thresholds == (0.5, 0.5)  # of drafting
     assert not (tmp_path / "out.calibration").exists()
     answer(MISTRAL, *data, "--risk", "0.3", "--out", str(out))
     both = load_certificates(out)

@@ -105,11 +105,14 @@ def test_contradictions_are_refused(exits: Path, options: tuple[str, ...], words
 
 
 def test_other_weights_are_refused(exits: Path, tmp_path: Path) -> None:
-    place = tmp_path / "exits"
-    shutil.copytree(exits, place)
-    weights = place / "exits.safetensors"
-    tensors = load_file(weights)
-    save_file({name: tensor * 2 for name, tensor in tensors.items()}, weights)
+    place, backbone = tmp_path / "exits", load_model(MODEL).backbone
+    others = load_exit_set(exits, backbone)
+    assert isinstance(others.judge, TrainedJudge)
+    with torch.no_grad():
+        for weight in others.judge.parameters():
+            weight.mul_(2)
+    save_exit_set(place, others, backbone)
+    shutil.copy(exits / "calibration.json", place)
     result = run("generate", MODEL, QUESTION, "--exits", str(place), "--risk", RISK)
     assert result.exit_code == 2
     assert "calibrate again" in result.stderr

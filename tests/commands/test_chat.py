@@ -65,7 +65,7 @@ def test_settings_change_on_the_way() -> None:
     ]
     turns = talk("\n".join(lines))
     depths = [turn["mean_exit_layer"] for turn in turns]
-    assert depths[0] == 3.0
+    assert depths[0] == 2.0
     assert depths[1] == 12.0
     assert turns[1]["tokens"][0]["score"] is None
     assert 3.0 <= depths[2] < 12.0
@@ -74,7 +74,7 @@ def test_settings_change_on_the_way() -> None:
 
 def test_full_depth_ends_where_exits_are_asked_for() -> None:
     turns = talk("\n".join(["/full", FRANCE, "/threshold 0", FRANCE]), "--risk", "0.05")
-    assert [turn["mean_exit_layer"] for turn in turns] == [12.0, 3.0]
+    assert [turn["mean_exit_layer"] for turn in turns] == [12.0, 2.0]
 
 
 def test_lossless_on_the_way() -> None:

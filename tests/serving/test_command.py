@@ -38,7 +38,7 @@ def address(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
     assert "reference:mistral at " in line
-    assert "judge mamba at layers 3,5,7,9, state recompute, certified risks 0.01" in line
+    assert "judge mamba at layers 2,3, state recompute, certified risks 0.01" in line
     found = re.search(r"http://[\d.:]+", line)
     assert found is not None
     return found[0]

@@ -69,7 +69,7 @@ def test_levels_leave_earlier_and_earlier(depths: Depths) -> None:
     strict = replace(depths.policy, thresholds=(2.0,) * len(depths.policy.layers))
     levels = Depths(strict, depths.ladder).levels
     assert levels == (strict.thresholds, *(rung.thresholds for rung in depths.ladder))
-    mixed = (Rung(0.1, (0.9,) * 4), Rung(0.2, (0.9, 0.8, 0.95, 0.9)), Rung(0.3, (0.9,) * 4))
+    mixed = (Rung(0.1, (0.9, 0.9)), Rung(0.2, (0.8, 0.95)), Rung(0.3, (0.9, 0.9)))
     assert Depths(strict, mixed).levels == (strict.thresholds, mixed[0].thresholds)
     assert Depths().levels == ()
 

@@ -60,8 +60,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which judges. Empty ``judges`` are all that can be had, empty ``layers`` one list of default
-    ones. Trained kinds come from the exit sets ``exits``, else with ``train`` are fitted for every
+    """Which judges. Empty ``judges`` are all that can be had, empty ``layers`` those of the exit
+    sets, or default ones where judges are fitted. Trained kinds come from the exit sets ``exits``, else with ``train`` are fitted for every
     ``top_k`` and seed by ``recipe`` (on the prompts in ``data``; None: the reference corpus), else
     they are those shipped with a reference model."""
 
@@ -83,7 +83,7 @@ def gather(model: Model, wanted: Wanted, out: Path) -> list[Candidate]:
     lists = list(dict.fromkeys(check_layers(layers, depth) for layers in wanted.layers))
     found = [_of_set(exits) for exits in sets if exits.judge.kind in kinds]
     given = {candidate.judge.kind for candidate in found}
-    for layers in lists or [_default_layers(model, sets)]:
+    for layers in lists or [_layers_untold(model, wanted, sets)]:
         hidden, device = model.backbone.config.hidden, model.backbone.device
         untrained = [kind for kind in kinds if kind not in TRAINED_JUDGES]
         found += [Candidate(build_judge(kind, layers, hidden, device)) for kind in untrained]
@@ -114,9 +114,16 @@ def _kinds(model: Model, wanted: Wanted, sets: Sequence[ExitSet]) -> list[str]:
     return kinds
 
 
-def _default_layers(model: Model, sets: Sequence[ExitSet]) -> tuple[int, ...]:
+def _layers_untold(model: Model, wanted: Wanted, sets: Sequence[ExitSet]) -> tuple[int, ...]:
+    """Those of the exit sets there are, so that all judges stand at the same exits."""
     if sets:
         return sets[0].layers
+    if model.name.startswith(REFERENCE) and not wanted.train:
+        return _shipped_set(model, DYNAMAX_JUDGES[0]).layers
+    return _default_layers(model)
+
+
+def _default_layers(model: Model) -> tuple[int, ...]:
     first = FIRST_EXIT if model.name.startswith(REFERENCE) else 0.5
     return default_layers(model.backbone.depth, first=first)
 
@@ -130,9 +137,13 @@ def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _shipped(model: Model, kind: str, layers: tuple[int, ...]) -> Candidate:
+def _shipped_set(model: Model, kind: str) -> ExitSet:
     directory = exits_directory(model.name.removeprefix(REFERENCE), kind)
-    exits = load_exit_set(directory, model.backbone)
+    return load_exit_set(directory, model.backbone)
+
+
+def _shipped(model: Model, kind: str, layers: tuple[int, ...]) -> Candidate:
+    exits = _shipped_set(model, kind)
     if exits.layers != layers:
         known = ",".join(map(str, exits.layers))
         raise UserError(
@@ -164,7 +175,7 @@ def _fitted(
 
 def _folder(model: Model, recipe: ExitRecipe, layers: tuple[int, ...]) -> str:
     name = f"{recipe.judge}-k{recipe.top_k}-s{recipe.seed}"
-    usual = layers == _default_layers(model, ())
+    usual = layers == _default_layers(model)
     return name if usual else f"{name}-l{'-'.join(map(str, layers))}"
 
 
