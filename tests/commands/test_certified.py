@@ -7,14 +7,17 @@ import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
+import torch
 from typer.testing import CliRunner, Result
 
 from dynexit import load
 from dynexit.cli import app
 from dynexit.evaluation.certified import certified_drafting
 from dynexit.exits.choice import Choice
+from dynexit.exits.exit_set import load_exit_set, save_exit_set
+from dynexit.exits.judges.trained import TrainedJudge
 from dynexit.inference.speculative import Lossless
+from dynexit.models import load_model
 from dynexit.reference.pair import exits_directory
 
 MODEL, RISK = "reference:mistral", "0.3"

@@ -61,9 +61,9 @@ class Candidate:
 @dataclass(frozen=True)
 class Wanted:
     """Which judges. Empty ``judges`` are all that can be had, empty ``layers`` those of the exit
-    sets, or default ones where judges are fitted. Trained kinds come from the exit sets ``exits``, else with ``train`` are fitted for every
-    ``top_k`` and seed by ``recipe`` (on the prompts in ``data``; None: the reference corpus), else
-    they are those shipped with a reference model."""
+    sets, or default ones where judges are fitted. Trained kinds come from the exit sets ``exits``,
+    else with ``train`` are fitted for every ``top_k`` and seed by ``recipe`` (on the prompts in
+    ``data``; None: the reference corpus), else they are those shipped with a reference model."""
 
     judges: tuple[str, ...] = ()
     layers: tuple[tuple[int, ...], ...] = ()
