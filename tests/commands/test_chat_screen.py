@@ -118,7 +118,9 @@ def test_a_talk(reference: Terminal) -> None:
 def test_tokens_are_coloured(reference: Terminal) -> None:
     reference.wait_for("Ctrl-D leaves\r\n> ")
     reference.type("What is the capital of France?\n")
-    reference.wait_for("tokens/s")
+    reference.wait_for("3 tokens, mean exit layer")
+    reference.type("/threshold 0\nWhat is the capital of France?\n")
+    reference.wait_for("mean exit layer 2.0")
     assert re.search(r"\x1b\[38;[0-9;]+mParis", reference.everything)
 
 

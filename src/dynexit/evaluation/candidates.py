@@ -12,7 +12,7 @@ from typing import Any
 from dynexit.errors import UserError
 from dynexit.evaluation.certify import judge_digest
 from dynexit.evaluation.points import Setting
-from dynexit.exits.choice import FIRST_EXIT, REFERENCE
+from dynexit.exits.choice import FIRST_EXIT, REFERENCE, shipped_exits
 from dynexit.exits.exit_set import ExitSet, load_exit_set
 from dynexit.exits.judge import Judge, check_layers, default_layers
 from dynexit.exits.judges import DYNAMAX_JUDGES, JUDGES, TRAINED_JUDGES, build_judge
@@ -20,7 +20,6 @@ from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.skipped import skipped_state
 from dynexit.exits.translator import Translators
 from dynexit.models.loading import Model
-from dynexit.reference.pair import exits_directory
 from dynexit.training import ExitRecipe, collect_store, fit_exits
 from dynexit.training.store import Store
 
@@ -119,7 +118,7 @@ def _layers_untold(model: Model, wanted: Wanted, sets: Sequence[ExitSet]) -> tup
     if sets:
         return sets[0].layers
     if model.name.startswith(REFERENCE) and not wanted.train:
-        return _shipped_set(model, DYNAMAX_JUDGES[0]).layers
+        return shipped_exits(model, DYNAMAX_JUDGES[0]).layers
     return _default_layers(model)
 
 
@@ -137,13 +136,8 @@ def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _shipped_set(model: Model, kind: str) -> ExitSet:
-    directory = exits_directory(model.name.removeprefix(REFERENCE), kind)
-    return load_exit_set(directory, model.backbone)
-
-
 def _shipped(model: Model, kind: str, layers: tuple[int, ...]) -> Candidate:
-    exits = _shipped_set(model, kind)
+    exits = shipped_exits(model, kind)
     if exits.layers != layers:
         known = ",".join(map(str, exits.layers))
         raise UserError(

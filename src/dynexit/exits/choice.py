@@ -147,7 +147,6 @@ def _exit_set(model: Model, kind: str, wish: Wish) -> ExitSet | None:
     """The exit set of a trained judge; None for a judge that needs no training."""
     from dynexit.exits.exit_set import load_exit_set
     from dynexit.exits.judges import DYNAMAX_JUDGES, JUDGES, TRAINED_JUDGES
-    from dynexit.reference.pair import exits_directory
 
     known = [name for name in JUDGES if name != "fixed"]  # which is --exit-layer's
     if kind and kind not in known:
@@ -167,6 +166,14 @@ def _exit_set(model: Model, kind: str, wish: Wish) -> ExitSet | None:
             f"--judge {kind} must be trained; make an exit set with "
             f"'dynexit train-exits {model.name} --judge {kind} --out DIR' and give --exits DIR"
         )
+    return shipped_exits(model, kind)
+
+
+def shipped_exits(model: Model, kind: str) -> ExitSet:
+    """The exit set of one of DYNAMAX's judges that ships with this reference model."""
+    from dynexit.exits.exit_set import load_exit_set
+    from dynexit.reference.pair import exits_directory
+
     return load_exit_set(exits_directory(model.name.removeprefix(REFERENCE), kind), model.backbone)
 
 

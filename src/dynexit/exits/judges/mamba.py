@@ -130,14 +130,16 @@ class BlockSteps:
         self._head = head
         self._step = _Step.of(head)
         self._shift: Tensor | None = None
+        self._in_bias: Tensor = head.block.in_proj.bias
         self._layers: dict[torch.dtype, Layer | None] = {}
         self._whole = _one_each(1)
 
     def shifted(self, shift: Tensor) -> BlockSteps:
         """The same with ``shift`` [hidden] added to what comes out of the norm."""
         steps = copy(self)
-        bias = self._step.in_bias + self._head.block.in_proj.weight @ shift
-        steps._step, steps._shift, steps._layers = replace(self._step, in_bias=bias), shift, {}
+        added = self._head.block.in_proj.weight @ shift
+        steps._step = replace(self._step, in_bias=self._step.in_bias + added)
+        steps._shift, steps._in_bias, steps._layers = shift, self._in_bias + added, {}
         return steps
 
     def new_state(self, rows: int) -> tuple[Tensor, Tensor]:
@@ -148,19 +150,11 @@ class BlockSteps:
 
     def __call__(self, hidden: Tensor, conv: Tensor, ssm: Tensor, rows: Tensor | None) -> Tensor:
         """``hidden`` [B, hidden] -> log odds [B]; the states' ``rows`` (None: all) move on."""
-        if _has_kernels(ssm):
-            return self._by_kernels(hidden, conv, ssm, rows)
-        if rows is None:
-            return self._step(hidden, conv, ssm)
-        some, own = conv[rows], ssm[rows]
-        logits = self._step(hidden, some, own)
-        conv[rows], ssm[rows] = some, own
-        return logits
-
-    def _by_kernels(self, hidden: Tensor, conv: Tensor, ssm: Tensor, rows: Tensor | None) -> Tensor:
+        layer = self._layer(hidden.dtype) if kernels.usable(hidden, ssm) else None
+        if layer is None and not _has_kernels(ssm):
+            return self._by_pytorch(hidden, conv, ssm, rows)
         count = hidden.shape[0]
         place = self._everyone(count) if rows is None else _one_each(count, rows.tolist())
-        layer = self._layer(hidden.dtype) if kernels.usable(hidden, ssm) else None
         if layer is None:
             return self._head.step(hidden, RecurrentState(conv, ssm), place, self._shift)
         logits = torch.empty(count, dtype=ssm.dtype)
@@ -170,12 +164,17 @@ class BlockSteps:
     def _layer(self, dtype: torch.dtype) -> Layer | None:
         """Norm and block for hidden states of a type, made once."""
         if dtype not in self._layers:
-            block = self._head.block
-            bias: Tensor = block.in_proj.bias
-            if self._shift is not None:
-                bias = bias + block.in_proj.weight @ self._shift
-            self._layers[dtype] = prepare_alone(self._head.norm, block, bias, dtype)
+            head = self._head
+            self._layers[dtype] = prepare_alone(head.norm, head.block, self._in_bias, dtype)
         return self._layers[dtype]
+
+    def _by_pytorch(self, hidden: Tensor, conv: Tensor, ssm: Tensor, rows: Tensor | None) -> Tensor:
+        if rows is None:
+            return self._step(hidden, conv, ssm)
+        some, own = conv[rows], ssm[rows]
+        logits = self._step(hidden, some, own)
+        conv[rows], ssm[rows] = some, own
+        return logits
 
     def _everyone(self, count: int) -> Placement:
         """One token of every row; made once, as it doesn't matter to a recurrence where it is."""

@@ -197,19 +197,19 @@ INLINE float shift_of(const Product *p, long row, long token) {
     INLINE void NAME(const Product *p, long row, const uint8_t *w, const X *x, long stride,       \
                      long first, long from, long to, int n, int r, int parts, Sums *s) {          \
         long groups = p->cols / p->group;                                                         \
-        vec sums[MOST_ROWS][MOST];                                                                      \
+        vec sums[MOST_ROWS][MOST];                                                                \
         if (from == 0) EACH(i, r) EACH(t, n) s[i].shift[t] = shift_of(p, row + i, first + t);     \
-        EACH(i, r) EACH(t, n) sums[i][t] = s[i].parts[t];                                 \
+        EACH(i, r) EACH(t, n) sums[i][t] = s[i].parts[t];                                         \
         for (long c = from; c < to; c += RUN) {                                                   \
             if (r > 1 || n > FEW)                                                                 \
                 EACH(i, r) __builtin_prefetch(w + ((i + r) * stride + c) / 2, 0, 2);              \
             EACH(part, parts) {                                                                   \
                 long g = c / RUN * parts + part;                                                  \
                 if (g >= groups) break;                                                           \
-                vec products[MOST_ROWS][MOST];                                                            \
+                vec products[MOST_ROWS][MOST];                                                    \
                 EACH(i, r) EACH(t, n) products[i][t] = (vec){0};                                  \
                 UNROLL for (int k = part * 4 / parts; k < (part + 1) * 4 / parts; k++) {          \
-                    __typeof__(LOAD(w, 0)) block[MOST_ROWS];                                              \
+                    __typeof__(LOAD(w, 0)) block[MOST_ROWS];                                      \
                     EACH(i, r) block[i] = LOAD(w + (i * stride + c) / 2, k);                      \
                     EACH(t, n) EACH(i, r) products[i][t] =                                        \
                         ADD(products[i][t], block[i], x + t * stride + c + k * BLOCK);            \
@@ -220,7 +220,7 @@ INLINE float shift_of(const Product *p, long row, long token) {
                 }                                                                                 \
             }                                                                                     \
         }                                                                                         \
-        EACH(i, r) EACH(t, n) s[i].parts[t] = sums[i][t];                                 \
+        EACH(i, r) EACH(t, n) s[i].parts[t] = sums[i][t];                                         \
     }
 
 DOT(wide_dot_f32, float, part_f32, float, load_f32, add_part, PARTS)
@@ -239,7 +239,7 @@ DOT_I4(pairs_dot_i4, pairs_i4, bf16, add_pairs_i4)
         float rest = 0;                                                                           \
         for (long c = p->cols / BLOCK * BLOCK; c < p->cols; c++)                                  \
             rest += ONE(row, c) * read(p->x, (token) * p->cols + c, p->is_bf16);                  \
-        finish(p, token, row, (sum_of((s)->parts[t]) + (s)->shift[t] + rest) * (SCALE));                                   \
+        finish(p, token, row, (sum_of((s)->parts[t]) + (s)->shift[t] + rest) * (SCALE));          \
     }
 
 /* One or two tokens: `together` whole rows at once, which read x together. CALL(n, r) is for constant

@@ -37,10 +37,6 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
-    def pin_memory(self) -> Batch:
-        """In memory a GPU can read while the CPU goes on; a ``DataLoader`` calls this."""
-        return Batch(*(getattr(self, field.name).pin_memory() for field in fields(self)))
-
 
 class Encoder:
     """Documents to ids with a mark on each target token."""

@@ -36,7 +36,7 @@ class ShippedExits:
     target: float = 0.985
 
 
-# Few exits, as a check costs about a layer in models this small; where and from how many prompts
+# Few exits, as a check costs much of a layer in models this small; where and from how many prompts
 # saved most on the validation questions.
 SHIPPED = {
     "mistral": ShippedExits(layers=(2, 3), prompts=2000),

@@ -47,11 +47,10 @@ class BatchedMuon(torch.optim.Optimizer):
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         ahead = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))
-        turned = orthogonal(ahead).unbind()
+        turned = orthogonal(ahead).to(ahead.dtype).unbind()
         torch._foreach_mul_(matrices, 1 - rate * group["weight_decay"])
         longer = max(matrices[0].shape)
-        step = [part.to(matrices[0].dtype) for part in turned]
-        torch._foreach_add_(matrices, step, alpha=-rate * _LIKE_ADAMW * math.sqrt(longer))
+        torch._foreach_add_(matrices, turned, alpha=-rate * _LIKE_ADAMW * math.sqrt(longer))
 
     def _buffer(self, matrix: Tensor) -> Tensor:
         state = self.state[matrix]

@@ -79,7 +79,7 @@ class _Read:
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     """On ``device``, without waiting for what a GPU was asked before."""
-    if device.type == "cuda" and not tensor.is_pinned():
+    if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 

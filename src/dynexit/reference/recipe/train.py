@@ -74,11 +74,7 @@ def train(
     log = _Log(recipe)
     steps = range(done, recipe.steps)
     batches = DataLoader(
-        _Batches(recipe, encoder),
-        batch_size=None,
-        sampler=steps,
-        num_workers=workers,
-        pin_memory=torch.device(device).type == "cuda",
+        _Batches(recipe, encoder), batch_size=None, sampler=steps, num_workers=workers
     )
     for step, batch in zip(steps, batches, strict=True):
         if step == recipe.look_back_at:
