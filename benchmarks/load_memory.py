@@ -73,7 +73,7 @@ def _peak() -> float:
 
 def write(directory: Path, family: str, size: float) -> None:
     """Write the checkpoint, unless it is there."""
-    from random_checkpoint import write_checkpoint
+    from dynexit.models.random_checkpoint import write_checkpoint
 
     if not (directory / "config.json").exists():
         write_checkpoint(config_of(family, size), directory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from dynexit.inference.decoder import Decoder
 from dynexit.inference.sampling import Sampler
 from dynexit.inference.settings import GenerationSettings
 from dynexit.inference.speculative.costs import draft_policy
+from dynexit.inference.speculative.draft_policy import DraftPolicy
 from dynexit.inference.speculative.settings import Lossless
 from dynexit.inference.speculative.speculation import Feed, Speculation
 from dynexit.models.backbone import Backbone
@@ -77,11 +78,14 @@ def decode_with_drafts(
     text: Sequence[int],
     tokens: int,
     warm_up: int = WARM_UP,
+    drafting: DraftPolicy | None = None,
+    ready: Callable[[Speculation], None] = lambda speculation: None,
 ) -> Decoded:
-    """The same with drafts by ``policy``, which have learned nothing before."""
+    """The same with drafts by ``policy``, as many as ``drafting`` has learned to make (None: it has
+    learned nothing before). ``ready`` is told before the clock starts."""
     sampler = Sampler(GenerationSettings(), 1, backbone.config.vocab)
     capacity = len(text) + warm_up + tokens
-    drafting = draft_policy(backbone.config, policy, how)
+    drafting = drafting or draft_policy(backbone.config, policy, how)
     speculation = Speculation(backbone, 1, capacity, policy, how, drafting)
     speculation.decoder.prefill([text[:-1]])
     last = text[-1]
@@ -91,6 +95,7 @@ def decode_with_drafts(
     if warm_up:
         speculation.decoder.begin(0)
         speculation.decoder.commit(0)
+    ready(speculation)
     return _timed(speculation, sampler, last, tokens)
 
 

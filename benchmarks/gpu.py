@@ -1,7 +1,7 @@
 """Fixed exits on a CUDA device: what each saves of the time of full depth, with CUDA graphs and
 without.
 
-    python benchmarks/cuda.py --shape mistral-1b --work /tmp/shapes --json found.json
+    python benchmarks/gpu.py --shape mistral-1b --work /tmp/shapes --json found.json
 
 writes a checkpoint of that shape with random bf16 weights (once). Batch 1, greedy; all
 configurations run once a round, in an order that turns. The realised saving is the share of time
