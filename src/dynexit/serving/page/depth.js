@@ -12,5 +12,5 @@ export function paint(element, layer, exits, layers) {
 /** Where a token left, in words. */
 export function words({ exit_layer: layer, score }, layers) {
   const left = layer >= layers ? `all ${layers} layers` : `left after layer ${layer} of ${layers}`;
-  return score === null || score === undefined ? left : `${left}, score ${score.toFixed(3)}`;
+  return score === null || score === undefined ? left : `${left}, score ${score.toFixed(4)}`;
 }

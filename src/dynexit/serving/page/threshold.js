@@ -29,7 +29,7 @@ export class Threshold {
   know(threshold) {
     const many = [threshold ?? FULL].flat();
     const [least, most] = [Math.min(...many), Math.max(...many)];
-    const words = least === most ? name(least) : `${least} to ${most}`;
+    const words = least === most ? name(least) : `${name(least)} to ${name(most)}`;
     this.usual = `the server's own, ${words}`;
     const distance = (position) => Math.abs(position - most);
     const nearest = POSITIONS.reduce((a, b) => (distance(b) < distance(a) ? b : a));
@@ -48,5 +48,5 @@ export class Threshold {
 
 /** A threshold in words. */
 export function name(threshold) {
-  return threshold > 1 ? "full depth" : String(threshold);
+  return threshold > 1 ? "full depth" : String(Number(threshold.toFixed(4)));
 }
