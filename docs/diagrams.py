@@ -75,22 +75,22 @@ class Picture:
 def judge() -> None:
     """The beginning of an answer of ``reference:mistral`` with its Mamba judge: 12 layers."""
     p = Picture(720, 312, "Each token leaves at the first exit whose score reaches the threshold")
-    depths = {"No": 12, ",": 3, "the": 3, "capital": 3, "of": 3, "Australia": 5, "is": 5}
-    depths["Canberra"] = 5
-    top, cell, left, step = 40, 20, 130, 73
+    words = ("No", ",", "the", "currency", "of", "Switzerland", "is", "the", "franc")
+    depths = (12, 2, 2, 12, 2, 12, 2, 2, 12)
+    top, cell, left, step = 40, 20, 130, 64
     for layer in range(1, 13):
         y = top + (12 - layer) * cell + 14
         p.text(left - 16, y, f"layer {layer}", "soft", "end")
-        if layer in (3, 5, 7, 9):
+        if layer in (2, 3):
             p.text(14, y, "judge")
-    for column, (word, depth) in enumerate(depths.items()):
+    for column, (word, depth) in enumerate(zip(words, depths, strict=True)):
         x = left + column * step
         for layer in range(1, 13):
             kind = "none" if layer > depth else "run"
-            p.box(x, top + (12 - layer) * cell + 2, 60, cell - 4, kind)
+            p.box(x, top + (12 - layer) * cell + 2, 54, cell - 4, kind)
         if depth < 12:
-            p.text(x + 30, top + (11 - depth) * cell + 14, "leaves", "soft", "middle")
-        p.text(x + 30, top + 12 * cell + 20, word, "", "middle")
+            p.text(x + 27, top + (11 - depth) * cell + 14, "leaves", "soft", "middle")
+        p.text(x + 27, top + 12 * cell + 20, word, "", "middle")
     p.text(left, 24, "filled layers are run, the others are not read", "soft")
     p.save("judge.svg")
 
