@@ -57,14 +57,33 @@ def test_cost_is_that_of_the_matrices_read(kind: str) -> None:
     assert judge.weight_bytes(0) < 0.007 * 2 * layer  # which are in bf16
 
 
-def test_steps_use_the_weights_at_hand_when_a_text_begins() -> None:
-    judge = random_judge("ffn")
+@pytest.mark.parametrize("kind", ["ffn", "mamba"])
+@pytest.mark.parametrize("how", ["in place", "loaded", "moved"])
+def test_steps_use_the_weights_at_hand_when_a_text_begins(kind: str, how: str) -> None:
+    judge = random_judge(kind)
     hidden = torch.randn(2, 1, HIDDEN)
     step_scores(judge, 0, hidden, judge.new_state(2))
-    for parameter in judge.parameters():
-        parameter.data.mul_(1.5)
+    changed = {name: 1.5 * tensor for name, tensor in judge.state_dict().items()}
+    with torch.no_grad():
+        if how == "loaded":
+            judge.load_state_dict(changed)
+        for name, parameter in judge.named_parameters():
+            if how == "in place":
+                parameter.copy_(changed[name])
+            if how == "moved":
+                parameter.data = changed[name]
     expected = judge.logits(0, hidden, whole(2, 1)).sigmoid()
     torch.testing.assert_close(step_scores(judge, 0, hidden, judge.new_state(2)), expected)
+
+
+@pytest.mark.parametrize("kind", TRAINED_JUDGES)
+def test_weights_are_prepared_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, times = random_judge(kind), []
+    prepare = judge.prepare
+    monkeypatch.setattr(judge, "prepare", lambda: times.append(1) or prepare())
+    for _ in range(3):
+        judge.new_state(1)
+    assert len(times) == 1
 
 
 @pytest.mark.parametrize("kind", TRAINED_JUDGES)

@@ -227,3 +227,13 @@ def test_masked_tokens_are_fine() -> None:
     scores[0, 3:] = float("-inf")
     sampler = Sampler(GenerationSettings(temperature=1.0, seed=0, top_p=0.99, top_k=5), 1, 10)
     assert all(sampler.sample(scores)[0] < 3 for _ in range(20))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_among_equals_the_first_is_chosen(dtype: torch.dtype) -> None:
+    """As transformers' argmax does."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randint(0, 4, (200, 300), generator=generator).to(dtype)
+    sampler = Sampler(GenerationSettings(), 200, 300)
+    first = [row.index(max(row)) for row in logits.tolist()]
+    assert sampler.sample(logits) == first

@@ -100,7 +100,9 @@ def test_an_answer_and_its_depth(page: Page, server: Running) -> None:
 
 def test_the_slider_decides(page: Page) -> None:
     slider = page.get_by_role("slider")
-    assert (slider.get_attribute("aria-valuetext") or "").startswith("the server's own, 0.977 to 0.9998")
+    assert (slider.get_attribute("aria-valuetext") or "").startswith(
+        "the server's own, 0.977 to 0.9998"
+    )
     slider.press("Home")
     assert slider.get_attribute("aria-valuetext") == "0"
     ask(page, PROMPT)

@@ -20,7 +20,7 @@ REFERENCE = "reference:"
 REFERENCE_JUDGE = "mamba"  # the one a reference model uses where none is named
 FIRST_EXIT = 0.25  # of the depth: the reference models are trained to be read from there on
 UNTRAINED_THRESHOLD = 0.9
-DRAFT_THRESHOLD = 0.5  # of trained judges: a draft that falls costs less than one not made
+DRAFT_THRESHOLD = 0.8  # of trained judges: a draft that falls costs less than one not made
 NONE = "none"
 
 

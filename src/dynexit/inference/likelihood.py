@@ -192,8 +192,8 @@ def _scores(logits: Tensor, targets: Sequence[int]) -> list[tuple[float, bool]]:
     """Log-probability of each target under ``logits`` [N, vocab], and whether it is the best."""
     logits = logits.float()
     wanted = torch.tensor(targets, device=logits.device)
-    best = logits.argmax(-1)
-    check_finite(logits.gather(-1, best[:, None]))
+    top, best = logits.max(-1)
+    check_finite(top)
     logprobs = logits.gather(-1, wanted[:, None])[:, 0] - logits.logsumexp(-1)
     return list(zip(logprobs.tolist(), (best == wanted).tolist(), strict=True))
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import torch
-
 from dynexit.evaluation.bench.judging import judge_of
 from dynexit.evaluation.bench.subject import Subject
 from dynexit.exits.judge import Judge
@@ -62,5 +60,5 @@ def timed_steps(decoder: Decoder, steps: int, rows: int = 1) -> float:
 
 
 def _next(decoder: Decoder, ids: Sequence[int]) -> list[int]:
-    chosen: list[int] = torch.argmax(decoder.step(ids).logits, -1).tolist()
+    chosen: list[int] = decoder.step(ids).logits.max(-1).indices.tolist()
     return chosen

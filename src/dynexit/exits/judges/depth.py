@@ -55,11 +55,12 @@ class DepthJudge(TrainedJudge):
     def start_at(self, exit: int, log_odds: float) -> None:
         self.offset[exit] = log_odds - self.classifier.block.out_proj.bias[0]
 
-    @torch.inference_mode()
-    def new_state(self, rows: int) -> JudgeState:
+    def prepare(self) -> None:
         steps = BlockSteps(self.classifier)
         self._blocks = tuple(steps.shifted(own) for own in self.depth)
-        conv, ssm = steps.new_state(rows)
+
+    def fresh(self, rows: int) -> JudgeState:
+        conv, ssm = self._blocks[0].new_state(rows)
         return JudgeState({"conv": conv, "ssm": ssm})
 
     def score(

@@ -204,10 +204,11 @@ class MambaJudge(ClassifierJudge):
         self._blocks: tuple[BlockSteps, ...] = ()
         self.to(device)
 
-    @torch.inference_mode()
-    def new_state(self, rows: int) -> JudgeState:
-        """Zeros, as before a first token."""
+    def prepare(self) -> None:
         self._blocks = tuple(BlockSteps(head) for head in self._classifiers())
+
+    def fresh(self, rows: int) -> JudgeState:
+        """Zeros, as before a first token."""
         tensors = {}
         for exit, block in enumerate(self._blocks):
             tensors[f"conv.{exit}"], tensors[f"ssm.{exit}"] = block.new_state(rows)

@@ -57,10 +57,11 @@ class PredictorJudge(TrainedJudge):
     def start_at(self, exit: int, log_odds: float) -> None:
         self.out.bias[exit] = log_odds
 
-    @torch.inference_mode()
-    def new_state(self, rows: int) -> JudgeState:
-        """The scores of all exits [rows, exits], as foretold for the present token."""
+    def prepare(self) -> None:
         self._step = self._prepared()
+
+    def fresh(self, rows: int) -> JudgeState:
+        """The scores of all exits [rows, exits], as foretold for the present token."""
         return JudgeState({"scores": self.out.bias.new_zeros(rows, len(self.layers))})
 
     def _prepared(self) -> Step:

@@ -45,10 +45,8 @@ class SharedJudge(TrainedJudge):
     def start_at(self, exit: int, log_odds: float) -> None:
         self.depth[exit, -1] = log_odds - self.classifier.out.bias[0]
 
-    @torch.inference_mode()
-    def new_state(self, rows: int) -> JudgeState:
+    def prepare(self) -> None:
         self._steps = tuple(self.classifier.prepared(shift) for shift in self.depth)
-        return JudgeState({})
 
     def score(
         self, exit: int, evidence: Evidence, state: JudgeState, rows: Tensor | None

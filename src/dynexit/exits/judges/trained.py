@@ -42,9 +42,9 @@ class TrainedJudge(nn.Module):
     """A judge with weights, in fp32 whatever the backbone's type.
 
     One that remembers the tokens before sets ``recurrent`` and gives ``logits`` and ``observe``; to
-    the others a prompt says nothing. Weights are prepared for single steps by ``new_state``, so
-    train before, not between the steps of one text. ``by_exit`` names the parameters whose first
-    dimension is the exits; the others serve all exits.
+    the others a prompt says nothing. Weights are prepared for single steps by ``new_state`` where
+    they have changed, so train before, not between the steps of one text. ``by_exit`` names the
+    parameters whose first dimension is the exits; the others serve all exits.
     """
 
     kind = ""
@@ -55,6 +55,7 @@ class TrainedJudge(nn.Module):
         super().__init__()
         self.layers = tuple(layers)
         self.options = options
+        self._prepared_for: object = None
 
     def logits(self, exit: int, hidden: Tensor, place: Placement) -> Tensor:
         """Log odds [B, T] of whole texts [B, T, hidden] at an exit, for training."""
@@ -70,8 +71,21 @@ class TrainedJudge(nn.Module):
         positive labels."""
         raise NotImplementedError
 
+    @torch.inference_mode()
     def new_state(self, rows: int) -> JudgeState:
+        now = tuple(map(_state_of, self.parameters()))
+        if now != self._prepared_for:
+            self.prepare()
+            self._prepared_for = now
+        return self.fresh(rows)
+
+    def prepare(self) -> None:
+        """Compute what single steps need of the weights."""
         raise NotImplementedError
+
+    def fresh(self, rows: int) -> JudgeState:
+        """What is remembered before the first token: nothing, unless a judge says otherwise."""
+        return JudgeState({})
 
     def observe(self, exit: int, hidden: Tensor, state: JudgeState, place: Placement) -> None:
         """Nothing to remember."""
@@ -98,6 +112,12 @@ class TrainedJudge(nn.Module):
         )
 
 
+def _state_of(weight: Tensor) -> object:
+    """Equal to what it was before where the weight is the same, in the same place."""
+    # a tensor of inference mode has no count of its changes: each time it may be another
+    return object() if weight.is_inference() else (weight.data_ptr(), weight._version)
+
+
 class ClassifierJudge(TrainedJudge):
     """A judge with one ``ExitClassifier`` per exit layer."""
 
@@ -119,10 +139,8 @@ class ClassifierJudge(TrainedJudge):
     def start_at(self, exit: int, log_odds: float) -> None:
         self._at[exit].start_at(log_odds)
 
-    @torch.inference_mode()
-    def new_state(self, rows: int) -> JudgeState:
+    def prepare(self) -> None:
         self._steps = tuple(head.prepared() for head in self._at)
-        return JudgeState({})
 
     def score(
         self, exit: int, evidence: Evidence, state: JudgeState, rows: Tensor | None
