@@ -37,7 +37,7 @@ def begin(cache: Cache, row: int, position: int) -> None:
 def test_back_to_any_token(kind: str, before: int, pieces: list[int], data: st.DataObject) -> None:
     """Tokens come in pieces of several sizes, as drafts and their verification do."""
     model, count = model_of(kind), sum(pieces)
-    keep = data.draw(st.integers(1, count), label="keep")
+    keep = data.draw(st.integers(0, count), label="keep")
     ids = torch.randint(VOCAB, (before + count,)).tolist()
     cache = model.new_cache(2, 32)
     model.leave_trails(cache, count)
@@ -88,6 +88,9 @@ def test_no_way_back_where_none_was_begun() -> None:
         model.replay(0, 2, cache)
     begin(cache, 0, 3)
     read(model, cache, 0, [4], 3)
+    with pytest.raises(ValueError, match="no way back"):
+        model.replay(0, 2, cache)
+    model.replay(0, 3, cache)  # to where it began, and that ends it
     with pytest.raises(ValueError, match="no way back"):
         model.replay(0, 3, cache)
     with pytest.raises(ValueError, match="keeps all its rows"):

@@ -116,7 +116,7 @@ class RecomputeSession:
         starts = [end - n + 1 for end, n in zip(place.starts, lengths, strict=True)]
         whole = rows if place.rows is not None else None
         together = self.backbone.place(starts, lengths, whole)
-        padded = pad_sequence(blocks, batch_first=True)
+        padded = pad_sequence(blocks, batch_first=True) if len(blocks) > 1 else blocks[0][None]
         out = self.backbone.run(padded, self.cache, start, stop, together)
         for b, row in enumerate(rows):
             riders = lengths[b] - 1
@@ -125,6 +125,8 @@ class RecomputeSession:
             if stop == self.backbone.depth:
                 self._arrived[row] = along if riders else None
             self._riding[row] = [] if stop == self.backbone.depth or not riders else [along]
+        if len(blocks) == 1:
+            return out[:, -1:]
         return out[torch.arange(len(rows), device=out.device), together.ends - 1].unsqueeze(1)
 
 

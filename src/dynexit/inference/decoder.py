@@ -46,11 +46,13 @@ class _Outcome:
         self.idle_readouts = [0] * rows
 
     def read(self, rows: list[int], logits: Tensor, layer: int) -> None:
-        for row, out in zip(rows, torch.split(logits, 1), strict=True):
+        parts = torch.split(logits, 1) if len(rows) > 1 else (logits,)
+        for row, out in zip(rows, parts, strict=True):
             self.logits[row], self.exits[row] = out, layer
 
     def stacked(self) -> Tensor:
-        return torch.cat([out for out in self.logits if out is not None])
+        parts = [out for out in self.logits if out is not None]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 class Decoder:
@@ -155,7 +157,7 @@ class Decoder:
             judged = [b for b, at in enumerate(active) if rows[at] not in deep]
             if not judged:
                 continue
-            gone = self._check(exit, hidden, rows, active, judged, outcome)
+            gone = self._check(exit, hidden, place, rows, active, judged, outcome)
             if not gone:
                 continue
             if len(gone) == len(active):
@@ -181,6 +183,7 @@ class Decoder:
         self,
         exit: int,
         hidden: Tensor,
+        place: Placement,
         rows: list[int],
         active: list[int],
         judged: list[int],
@@ -190,9 +193,10 @@ class Decoder:
         that leave, whose numbers are given back."""
         policy = self._policy()
         limits = [self._limit(exit, rows[active[b]], policy) for b in judged]
-        states = hidden[:, 0] if len(judged) == len(active) else hidden[judged, 0]
+        states = hidden[:, 0]
+        if len(judged) < len(active):
+            states, place = hidden[judged, 0], self._place([rows[active[b]] for b in judged])
         evidence = Evidence(exit, states, self._readout, min(limits))
-        place = self._place([rows[active[b]] for b in judged])
         scores = policy.judge.score(exit, evidence, self._judging, place.rows).tolist()
         leave = [i for i, score in enumerate(scores) if score >= limits[i]]
         if leave:

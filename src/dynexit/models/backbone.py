@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -132,15 +133,17 @@ class Backbone(nn.Module):
         which end. Keys and values beyond that need nothing: no later token sees them before they
         are written anew. ``at_once`` is how many tokens go through a layer in one call."""
         rows = None if cache.rows == 1 else [row]
-        places: list[Placement] = []
+
+        @functools.cache  # for all layers whose trails begin there
+        def places(begin: int) -> list[Placement]:
+            steps = range(begin, length, at_once)
+            return [self.place([at], [min(at_once, length - at)], rows) for at in steps]
+
         for block, state in zip(self.blocks(), cache.states, strict=True):
             if isinstance(state, RecurrentState) and state.trail is not None:
                 inputs = state.trail.back(row, length, state)
-                if not places:
-                    begin = length - inputs.shape[1]
-                    steps = range(begin, length, at_once)
-                    places = [self.place([at], [min(at_once, length - at)], rows) for at in steps]
-                for part, place in zip(torch.split(inputs, at_once, dim=1), places, strict=True):
+                parts = torch.split(inputs, at_once, dim=1)
+                for part, place in zip(parts, places(length - inputs.shape[1]), strict=False):
                     block.replay(part, state, place)
 
     def readout(self, hidden: Tensor) -> Tensor:

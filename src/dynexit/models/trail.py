@@ -57,7 +57,7 @@ class Trail:
         """Put the copy back into ``state`` and give the inputs [1, T, width] of the tokens at
         positions below ``length``, which are to be replayed; the trail ends."""
         begin = self._begins[row]
-        if begin is None or length <= begin:
+        if begin is None or length < begin:
             raise ValueError(f"row {row} has no way back to {length} tokens")
         state.conv[row].copy_(self._conv[row])
         state.ssm[row].copy_(self._ssm[row])

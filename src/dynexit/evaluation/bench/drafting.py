@@ -93,7 +93,7 @@ def decode_with_drafts(
         (made,) = speculation.step({0: Feed(last, 1, _go_on, sampler)})[0]
         last = made.token
     if warm_up:
-        speculation.decoder.begin(0)
+        speculation.decoder.begin(0, backbone.depth)
         speculation.decoder.commit(0)
     ready(speculation)
     return _timed(speculation, sampler, last, tokens)

@@ -15,6 +15,7 @@ from dynexit.inference.decoder import Decoder
 from dynexit.inference.speculative.one_by_one import OneByOne
 from dynexit.models import kernels
 from dynexit.models.backbone import Backbone
+from dynexit.models.cache import RecurrentState
 from dynexit.models.layers import Layers
 
 
@@ -22,8 +23,8 @@ class VerifyingDecoder(Decoder):
     """Rows with tokens that wait at their exits until one runs deep, in the way of ``recompute``.
 
     What they are at the last layer gives the full model's logits for each of them: ``verified``.
-    Between ``begin`` and ``rewind`` or ``commit`` a row can go back to any of its last
-    ``most_waiting`` tokens.
+    Between ``begin`` and ``rewind`` or ``commit`` a row can go back to any of its tokens since
+    then, ``most_waiting`` at most.
     """
 
     def __init__(
@@ -51,15 +52,17 @@ class VerifyingDecoder(Decoder):
         return self._session
 
     @torch.inference_mode()
-    def begin(self, row: int) -> None:
-        """From here on the row may go back."""
-        for state in self.cache.recurrent():
-            if state.trail is not None:
-                state.trail.begin(row, self.lengths[row], state)
+    def begin(self, row: int, reached: int) -> None:
+        """From here on the row may go back, but not before its last token, which stands and went
+        through the first ``reached`` layers: where it is still to come, it is the first to replay.
+        """
+        for index, state in enumerate(self.cache.states):
+            if isinstance(state, RecurrentState) and state.trail is not None:
+                state.trail.begin(row, self.lengths[row] - (index >= reached), state)
         self._marks[row] = []
 
     def mark(self, row: int) -> None:
-        """To be called before each token but the first after ``begin``: the judge's memory."""
+        """To be called before each token after ``begin``: the judge's memory."""
         self._marks[row].append(self._judging.of(row))
 
     def verified(self, row: int) -> Tensor:
@@ -77,7 +80,7 @@ class VerifyingDecoder(Decoder):
 
     @torch.inference_mode()
     def rewind(self, row: int, length: int, kept: int) -> None:
-        """Take a row back to ``length`` tokens, the first ``kept`` of those since ``begin``."""
+        """Take a row back to ``length`` tokens, up to the one before mark ``kept`` (from 1)."""
         self.backbone.replay(row, length, self.cache, 1 if self._strict else kernels.MOST_TOKENS)
         self._answered[row] -= self.lengths[row] - length
         self.lengths[row] = length
@@ -85,7 +88,7 @@ class VerifyingDecoder(Decoder):
         self._marks[row] = []
 
     def commit(self, row: int) -> None:
-        """All tokens since ``begin`` stand."""
+        """All tokens stand; there is no way back before the next ``begin``."""
         for state in self.cache.recurrent():
             if state.trail is not None:
                 state.trail.end(row)

@@ -128,8 +128,9 @@ class Speculation:
             if longest < 1:
                 return True
             self._cycles[row] = Cycle(longest, self.decoder.lengths[row])
-            self.decoder.begin(row)
             return False
+        if len(cycle.drafts) == 1:  # the first that may have to be taken back comes now
+            self.decoder.begin(row, cycle.drafts[0].exit_layer)
         self.decoder.mark(row)
         return self._is_long(cycle, feed)
 
@@ -165,8 +166,6 @@ class Speculation:
         logits, cycle = self.decoder.verified(row), self._cycles[row]
         if cycle is None or not cycle.drafts:
             self._cycles[row] = None
-            if cycle is not None:
-                self.decoder.commit(row)
             return [Made(feed.sampler.sample(logits, [feed.seat])[0], self._depth, score)]
         tokens = accept(feed.sampler, feed.seat, cycle.drafts, logits)
         return self._close(row, cycle, tokens, score)
