@@ -20,6 +20,7 @@ from dynexit.commands.calibrate import calibrate
 from dynexit.commands.chat import chat
 from dynexit.commands.demo import demo
 from dynexit.commands.eval import evaluate
+from dynexit.commands.finetune import finetune
 from dynexit.commands.generate import generate
 from dynexit.commands.info import info
 from dynexit.commands.lm_eval import PASSED_ON, lm_eval
@@ -151,6 +152,7 @@ app.command("info")(info)
 app.command("generate")(generate)
 app.command("chat")(chat)
 app.command("train-exits")(train_exits)
+app.command()(finetune)
 app.command("eval")(evaluate)
 app.command("sweep")(sweep)
 app.command("calibrate")(calibrate)
