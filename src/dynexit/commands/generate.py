@@ -183,6 +183,7 @@ def describe(generation: Generation, model: LoadedModel, choice: Choice) -> dict
         "tokens_per_second": generation.tokens_per_second,
         "prompt_tokens": generation.prompt_tokens,
         "finish": generation.finish,
+        "invalid_scores": generation.invalid_scores,
         "judge": choice.judge,
         "state": choice.state,
         "threshold": choice.threshold,

@@ -71,6 +71,7 @@ class Answer:
             step.scores[row],
             step.catch_up[row],
             step.idle_readouts[row],
+            step.invalid_scores[row],
         )
 
     def take(
@@ -80,6 +81,7 @@ class Answer:
         score: float | None,
         catch_up: int = 0,
         idle_readouts: int = 0,
+        invalid_scores: int = 0,
     ) -> GeneratedToken:
         """Take the next token; ``finish`` says whether it was the last."""
         text = "" if token in self._eos else self._text.push(token)
@@ -91,6 +93,8 @@ class Answer:
             self.finish = "length"
         if self.finish:
             text += self._text.finish()
-        made = GeneratedToken(token, text, exit_layer, score, catch_up, idle_readouts)
+        made = GeneratedToken(
+            token, text, exit_layer, score, catch_up, idle_readouts, invalid_scores
+        )
         self.tokens.append(made)
         return made

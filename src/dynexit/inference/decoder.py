@@ -7,6 +7,7 @@ free slots that ``clear`` makes ready for other texts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -26,14 +27,15 @@ from dynexit.models.placement import Placement
 class Step:
     """What one step gave, row by row: ``logits`` [B, vocab], exit layers, the judge's score at the
     exit taken (the last score where a token went to full depth, None without a judge), layers run
-    for earlier tokens that caught up, and readouts of the vocabulary that judges asked for beside
-    the token's own."""
+    for earlier tokens that caught up, readouts of the vocabulary that judges asked for beside the
+    token's own, and scores that were no numbers, for which a token stays."""
 
     logits: Tensor
     exit_layers: list[int]
     scores: list[float | None]
     catch_up: list[int]
     idle_readouts: list[int]
+    invalid_scores: list[int]
 
 
 class _Outcome:
@@ -44,6 +46,7 @@ class _Outcome:
         self.exits = [depth] * rows
         self.scores: list[float | None] = [None] * rows
         self.idle_readouts = [0] * rows
+        self.invalid_scores = [0] * rows
 
     def read(self, rows: list[int], logits: Tensor, layer: int) -> None:
         parts = torch.split(logits, 1) if len(rows) > 1 else (logits,)
@@ -133,7 +136,7 @@ class Decoder:
             hidden = self._layers.run(hidden, self.cache, 0, self.backbone.depth, place)
             logits = self.backbone.readout(hidden[:, 0])
             none = [0] * count
-            step = Step(logits, [self.backbone.depth] * count, [None] * count, none, none)
+            step = Step(logits, [self.backbone.depth] * count, [None] * count, none, none, none)
         else:
             step = self._step_with_exits(hidden, which, place, self.policy, deep)
         for row in which:
@@ -173,7 +176,14 @@ class Decoder:
             logits = self._read_last(hidden[:, 0], [rows[at] for at in active])
             outcome.read(active, logits, self.backbone.depth)
         caught = [self._session.catch_up(row) for row in rows]
-        return Step(outcome.stacked(), outcome.exits, outcome.scores, caught, outcome.idle_readouts)
+        return Step(
+            outcome.stacked(),
+            outcome.exits,
+            outcome.scores,
+            caught,
+            outcome.idle_readouts,
+            outcome.invalid_scores,
+        )
 
     def _read_last(self, hidden: Tensor, rows: list[int]) -> Tensor:
         """Logits [B, vocab] of the tokens of these rows that reached the last layer [B, hidden]."""
@@ -198,12 +208,15 @@ class Decoder:
             states, place = hidden[judged, 0], self._place([rows[active[b]] for b in judged])
         evidence = Evidence(exit, states, self._readout, min(limits))
         scores = policy.judge.score(exit, evidence, self._judging, place.rows).tolist()
-        leave = [i for i, score in enumerate(scores) if score >= limits[i]]
+        leave = [i for i, score in enumerate(scores) if limits[i] <= score < math.inf]
         if leave:
             leaving = [active[judged[i]] for i in leave]
             outcome.read(leaving, evidence.logits(leave), policy.layers[exit])
         for i, b in enumerate(judged):
-            outcome.scores[active[b]] = scores[i]
+            if math.isfinite(scores[i]):
+                outcome.scores[active[b]] = scores[i]
+            else:  # of a state that overflowed, say: the full model decides
+                outcome.invalid_scores[active[b]] += 1
             outcome.idle_readouts[active[b]] += evidence.readouts[i]
         for i in leave:
             outcome.idle_readouts[active[judged[i]]] -= 1  # its own

@@ -12,7 +12,8 @@ class GeneratedToken:
     """One token of an answer. It was known after ``exit_layer`` layers; ``score`` is the judge's
     at that exit, or at the last exit where none was taken, and None without a judge. ``catch_up``
     counts layers run in its step for earlier tokens (recompute), as tokens times layers;
-    ``idle_readouts`` readouts of the vocabulary that judges asked for beside its own."""
+    ``idle_readouts`` readouts of the vocabulary that judges asked for beside its own, and
+    ``invalid_scores`` scores that were no numbers, for which it stayed."""
 
     id: int
     text: str
@@ -20,6 +21,7 @@ class GeneratedToken:
     score: float | None
     catch_up: int = 0
     idle_readouts: int = 0
+    invalid_scores: int = 0
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Drafting:
     """What drafting and verifying one answer took. Of ``drafts`` tokens proposed by exits
     ``accepted`` stand in the answer; ``cycles`` verifications had any. ``fed`` tokens went through
     layers, those that fell among them; layer l was read ``passes[l - 1]`` times. ``draft_seconds``
-    is the time of the steps that made a draft, the rest of the answer's is verification."""
+    is the time of the steps that made a draft, the rest of the answer's is verification.
+    ``invalid_scores`` were no numbers, and drafted nothing."""
 
     drafts: int
     accepted: int
@@ -35,6 +38,7 @@ class Drafting:
     fed: int
     passes: tuple[int, ...]
     draft_seconds: float
+    invalid_scores: int = 0
 
     @property
     def acceptance_rate(self) -> float:
@@ -91,6 +95,12 @@ class Generation:
         if self.drafting is not None and self.tokens:
             return 1.0 - sum(self.drafting.passes) / (len(self.tokens) * self.layers)
         return 1.0 - self.mean_exit_layer / self.layers
+
+    @property
+    def invalid_scores(self) -> int:
+        """Scores of the judge that were no numbers; at such an exit a token stays."""
+        drafted = 0 if self.drafting is None else self.drafting.invalid_scores
+        return drafted + sum(token.invalid_scores for token in self.tokens)
 
     @property
     def tokens_per_second(self) -> float:

@@ -59,9 +59,12 @@ def depth_summary(generation: Generation) -> str:
     verified = ""
     if drafting is not None:
         verified = f"{drafting.accepted} of {drafting.drafts} drafts accepted, "
+    invalid = ""
+    if generation.invalid_scores:
+        invalid = f", {generation.invalid_scores} scores were no numbers (full depth there)"
     return (
         f"{count} token{'' if count == 1 else 's'}, "
         f"mean exit layer {generation.mean_exit_layer:.1f} of {generation.layers}, "
         f"layer saving {generation.layer_saving:.1%}, {verified}"
-        f"{generation.tokens_per_second:.0f} tokens/s"
+        f"{generation.tokens_per_second:.0f} tokens/s{invalid}"
     )

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 from dynexit.errors import UserError
 from dynexit.exits.policy import ExitPolicy
-from dynexit.inference.generation import Drafting
 from dynexit.inference.speculative.costs import draft_policy
 from dynexit.inference.speculative.settings import Lossless
-from dynexit.inference.speculative.speculation import Feed, Speculation
+from dynexit.inference.speculative.speculation import Feed, Speculation, drafting_of
 from dynexit.inference.speculative.speculation import Made as Stood
 from dynexit.models import Model
 from dynexit.serving.batch import Batch, Text
@@ -51,14 +50,9 @@ class LosslessBatch(Batch):
             if not text.answer.finish:
                 token = text.answer.take(one.token, one.exit_layer, one.score)
                 finish = text.answer.finish
-                drafting = self._drafting(row) if finish else None
+                drafting = drafting_of(self._speculation.tallies[row]) if finish else None
                 events.append(Made(text.choice, token, finish, None, drafting))
         return events
-
-    def _drafting(self, row: int) -> Drafting:
-        tally = self._speculation.tallies[row]
-        passes = tuple(tally.passes)
-        return Drafting(tally.drafts, tally.accepted, tally.cycles, tally.fed, passes, 0.0)
 
 
 def _feed(text: Text) -> Feed:

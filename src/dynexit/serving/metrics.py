@@ -60,17 +60,24 @@ class Metrics:
         self.accepted = Counter(
             "dynexit_drafts_accepted", "Drafts that stand in the answers", registry=registry
         )
+        self.invalid_scores = Counter(
+            "dynexit_invalid_scores",
+            "Scores of the judge that were no numbers, for which a token stayed",
+            registry=registry,
+        )
         self._tokens = self._layers = 0
 
     def drafted(self, drafting: Drafting) -> None:
         """A lossless answer has ended."""
         self.drafts.inc(drafting.drafts)
         self.accepted.inc(drafting.accepted)
+        self.invalid_scores.inc(drafting.invalid_scores)
 
     def token(self, token: GeneratedToken, waited: float, *, first: bool) -> None:
         """One token was made, ``waited`` seconds after the one before or after the order."""
         (self.first_token if first else self.each_token).observe(waited)
         self.exit_layer.observe(token.exit_layer)
+        self.invalid_scores.inc(token.invalid_scores)
         self._tokens += 1
         self._layers += token.exit_layer
 

@@ -14,7 +14,7 @@ from dynexit.inference.settings import GenerationSettings
 from dynexit.inference.speculative.costs import draft_policy
 from dynexit.inference.speculative.draft_policy import DraftPolicy
 from dynexit.inference.speculative.settings import Lossless
-from dynexit.inference.speculative.speculation import Feed, Made, Speculation
+from dynexit.inference.speculative.speculation import Feed, Made, Speculation, drafting_of
 from dynexit.models import Model
 
 
@@ -95,6 +95,4 @@ class SpeculativeRun:
         ]
 
     def _drafted(self, row: int) -> Drafting:
-        t = self._speculation.tallies[row]
-        seconds = self._draft_seconds[row]
-        return Drafting(t.drafts, t.accepted, t.cycles, t.fed, tuple(t.passes), seconds)
+        return drafting_of(self._speculation.tallies[row], self._draft_seconds[row])

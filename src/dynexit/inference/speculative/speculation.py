@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from dynexit.exits.policy import ExitPolicy
 from dynexit.inference.decoder import Step
+from dynexit.inference.generation import Drafting
 from dynexit.inference.sampling import Sampler
 from dynexit.inference.speculative.acceptance import Draft, accept, propose
 from dynexit.inference.speculative.decoder import VerifyingDecoder
@@ -65,11 +66,18 @@ class Tally:
     accepted: int = 0
     cycles: int = 0
     fed: int = 0
+    invalid_scores: int = 0
 
     def ran(self, start: int, stop: int, fed: int) -> None:
         self.fed += fed
         for layer in range(start, stop):
             self.passes[layer] += 1
+
+
+def drafting_of(tally: Tally, seconds: float = 0.0) -> Drafting:
+    """What a row has come to, ``seconds`` of them in steps that made a draft."""
+    counts = (tally.drafts, tally.accepted, tally.cycles, tally.fed, tuple(tally.passes))
+    return Drafting(*counts, seconds, tally.invalid_scores)
 
 
 class Speculation:
@@ -115,6 +123,7 @@ class Speculation:
     def take(self, row: int, feed: Feed, step: Step, at: int) -> list[Made]:
         """What came of a row's token in a step of the decoder, where it was number ``at``."""
         self.tallies[row].ran(0, step.exit_layers[at], fed=1)
+        self.tallies[row].invalid_scores += step.invalid_scores[at]
         if step.exit_layers[at] == self._depth:
             return self._verify(row, feed, step.scores[at])
         return self._draft(row, feed, step, at)
