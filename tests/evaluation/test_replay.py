@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
+from dynexit.evaluation.reliability import reliability
 from dynexit.evaluation.replay import Replay, record, replays, same_answer
 from dynexit.evaluation.replayed import Replayed, catch_up
 from dynexit.evaluation.runner import answer_in_batches, settings_for
 from dynexit.evaluation.tasks.reference import reference_tasks
 from dynexit.exits.exit_set import load_exit_set
-from dynexit.exits.judge import Judge
+from dynexit.exits.judge import Evidence, Judge, JudgeState
 from dynexit.exits.judges import DYNAMAX_JUDGES, JUDGES, build_judge
+from dynexit.exits.judges.untrained import UntrainedJudge
 from dynexit.exits.policy import Constant, ExitPolicy, Schedule
 from dynexit.exits.recompute import Recompute
 from dynexit.exits.schedules import Decaying
@@ -184,6 +189,60 @@ def test_scores_of_all_tokens_at_all_exits() -> None:
         assert scores.shape == right.shape == (2, len(found.full.tokens))
         assert ((scores > 0) & (scores < 1)).all()
         assert found.scores == tuple(scores[-1])
+
+
+class Wild(UntrainedJudge):
+    """A score of the hidden state, which for some states is no number."""
+
+    kind = "wild"
+
+    def __init__(self, layers: Sequence[int], hidden: int, wrong: float) -> None:
+        super().__init__(layers, hidden)
+        self._wrong = wrong
+
+    def score(
+        self, exit: int, evidence: Evidence, state: JudgeState, rows: Tensor | None
+    ) -> Tensor:
+        one, two = evidence.hidden[:, 0], evidence.hidden[:, 1]
+        return torch.where(one > 0, self._wrong, torch.sigmoid(two))
+
+    def needs_logits(self) -> bool:
+        return False
+
+
+class Remembering:
+    """The same judge as one that a replay must ask step by step."""
+
+    def __init__(self, judge: Wild) -> None:
+        self._judge = judge
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._judge, name)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("remembers", [False, True])
+def test_scores_that_are_no_numbers(model: Model, wrong: float, remembers: bool) -> None:
+    wild = Wild(LAYERS, model.backbone.config.hidden, wrong)
+    judge: Judge = Remembering(wild) if remembers else wild
+    full = [generate(model, prompt, SETTINGS)[0] for prompt in PROMPTS]
+    recordings = [record(model, p, a, LAYERS) for p, a in zip(PROMPTS, full, strict=True)]
+    replay, seen = replays([judge], recordings)[0], set()
+    for threshold in (0.0, 0.5, 1.01):
+        thresholds = (threshold, threshold)
+        for prompt, found in zip(PROMPTS, replay.decode(thresholds), strict=True):
+            assert_is_decoding(found, decoded(model, prompt, judge, thresholds))
+            seen |= set(zip(found.invalid_scores, found.exit_layers, strict=True))
+    depth = model.backbone.depth
+    assert {(1, 3), (2, depth), (0, 2)} <= seen  # stayed once, stayed to the end, left at once
+    for exit in range(2):
+        scores, right = (
+            np.concatenate(parts, axis=1)[exit] for parts in zip(*replay.judged(), strict=True)
+        )
+        assert not np.isfinite(scores).all()
+        told = reliability(scores, right)
+        assert sum(one.count for one in told.bins) == np.isfinite(scores).sum()
+        assert np.isfinite(told.ece)
 
 
 def test_no_answers() -> None:

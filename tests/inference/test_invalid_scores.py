@@ -13,7 +13,10 @@ from dynexit.exits.judge import Evidence, JudgeState
 from dynexit.exits.judges import build_judge
 from dynexit.exits.judges.untrained import UntrainedJudge
 from dynexit.exits.policy import ExitPolicy
+from dynexit.exits.screen import Screen
+from dynexit.exits.screened import behind_screen
 from dynexit.exits.skipped import skipped_state
+from dynexit.exits.translator import Translator, Translators
 from dynexit.inference.generate import generate
 from dynexit.inference.settings import GenerationSettings
 from dynexit.inference.speculative.settings import Lossless
@@ -25,6 +28,7 @@ from training.tiny import tiny_model
 SETTINGS = GenerationSettings(max_new_tokens=12)
 PROMPTS = ["abc def", "hello there", "x"]
 INVALID = [math.nan, math.inf, -math.inf]
+READERS = ["top-probability", "margin", "entropy", "patience"]
 
 
 class Broken(UntrainedJudge):
@@ -94,6 +98,35 @@ def test_a_trained_judge_of_a_state_that_overflowed() -> None:
     (full,) = generate(model, "abc", SETTINGS)
     assert answer.ids == full.ids
     assert answer.invalid_scores == 2 * len(answer.tokens)
+
+
+class Overflowing(Translator):
+    """Carries every second token out of the range of numbers at its exit, and only there."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__(hidden)
+        self.calls = 0
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        self.calls += 1
+        return hidden * (math.nan if self.calls % 2 else 1.0)
+
+
+@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("screened", [False, True])
+def test_logits_of_an_exit_that_are_no_numbers(kind: str, screened: bool) -> None:
+    """No judge that reads the vocabulary lets a token leave on them; the full model goes on."""
+    model = tiny_model("mistral")
+    hidden = model.backbone.config.hidden
+    judge = build_judge(kind, (1,), hidden, options={"patience": 1} if kind == "patience" else None)
+    if screened:
+        judge = behind_screen(judge, Screen(model.backbone, 8, 4), hidden)
+    translators = Translators((1,), hidden)
+    translators.maps[0] = Overflowing(hidden)
+    exits = ExitPolicy(judge, (0.0,), skipped_state("recompute"), translators=translators)
+    (answer,) = generate(model, "abc", SETTINGS, exits)
+    assert [token.exit_layer for token in answer.tokens[:4]] == [4, 1, 4, 1]
+    assert [token.invalid_scores for token in answer.tokens[:4]] == [1, 0, 1, 0]
 
 
 def test_the_server_counts_them() -> None:

@@ -36,7 +36,10 @@ def reliability(
     scores: NDArray[np.floating], right: NDArray[np.bool_], bins: int = BINS
 ) -> Reliability:
     """Of tokens with ``scores`` [n] in [0, 1], of which ``right`` [n] have the full model's token
-    as the exit's best. A score of exactly 1 belongs to the last bin."""
+    as the exit's best. A score of exactly 1 belongs to the last bin; one that is no number claims
+    nothing and is left out."""
+    valid = np.isfinite(scores)
+    scores, right = scores[valid], right[valid]
     where = np.minimum((scores * bins).astype(int), bins - 1)
     found = tuple(
         Bin(float(scores[here].mean()), float(right[here].mean()), int(here.sum()))

@@ -175,24 +175,25 @@ class Replay:
         """What decoding with these thresholds, one an exit, does with each answer."""
         limits = self._limits(thresholds, schedule or Constant())
         scores, read = self._asked(limits) if self._scores is None else (self._scores, None)
-        leaves = scores >= limits
+        leaves = _leaves(scores, limits)
         left: Flags = np.logical_or.reduce(leaves, axis=0)
         taken = leaves.argmax(0)
         tokens = np.arange(len(taken))
         layers = np.array(self.judge.layers)[taken]
         agrees = self._right[taken, tokens] | ~left
-        found = np.where(left, scores[taken, tokens], scores[-1])
+        visited = np.arange(len(scores))[:, None] <= np.where(left, taken, len(scores))
         if read is None:  # by every check, or by none
-            read = np.full(scores.shape, self.judge.needs_logits())
-            read[np.arange(len(read))[:, None] > np.where(left, taken, len(read))] = False
+            read = (visited & self.judge.needs_logits()).astype(np.int64)
         idle = read.sum(0) - (left & (read[taken, tokens] > 0))
+        found, invalid = _told(scores, visited)
         return [
             Replayed(
                 answer,
                 tuple(np.where(left[at], layers[at], answer.layers).tolist()),
-                tuple(found[at].tolist()),
+                tuple(found[at]),
                 tuple(agrees[at].tolist()),
                 tuple(idle[at].tolist()),
+                tuple(invalid[at].tolist()),
             )
             for answer, at in zip(self._answers, self._spans(), strict=True)
         ]
@@ -230,7 +231,7 @@ class Replay:
                 at = self._starts[rows] + step
                 least = 0.0 if exactly else float(limits[exit, at].min())
                 scores[exit, at], read[exit, at] = self._ask(exit, step, rows, memory, least)
-                rows = rows[scores[exit, at] < limits[exit, at]]
+                rows = rows[~_leaves(scores[exit, at], limits[exit, at])]
                 if not len(rows):
                     break
         return scores, read
@@ -245,6 +246,22 @@ class Replay:
         scores = self.judge.score(exit, evidence, memory, index)
         found: Numbers = scores.double().cpu().numpy()
         return found, evidence.readouts
+
+
+def _leaves(scores: Numbers, limits: Numbers) -> Flags:
+    """Where a score lets a token leave. One that is no number lets none, as in decoding."""
+    return (limits <= scores) & (scores < np.inf)
+
+
+def _told(scores: Numbers, visited: Flags) -> tuple[list[float | None], NDArray[np.int64]]:
+    """Of each token the last score that is a number at the exits it came to [exits, tokens], None
+    where there is none, and how many were none."""
+    valid = visited & np.isfinite(scores)
+    last = len(scores) - 1 - valid[::-1].argmax(0)
+    found = scores[last, np.arange(scores.shape[1])].tolist()
+    known = valid.sum(0).tolist()
+    told = [score if n else None for score, n in zip(found, known, strict=True)]
+    return told, (visited & ~valid).sum(0)
 
 
 def _stacked(memories: Sequence[JudgeState]) -> JudgeState:

@@ -11,9 +11,9 @@ from dynexit.inference.generation import GeneratedToken, Generation
 
 @dataclass(frozen=True)
 class Replayed:
-    """Where each token of the full model's answer leaves, with which score (of the last exit where
-    it goes to full depth), whether it ``agrees`` with the full model's, and what its judge read out
-    of the vocabulary beside its own readout.
+    """Where each token of the full model's answer leaves, with which score (the last one where it
+    goes to full depth), whether it ``agrees`` with the full model's, what its judge read out of the
+    vocabulary beside its own readout, and how many of its scores were no numbers.
 
     To the first that does not agree, and at it, this is decoding with the state ``recompute``.
     Beyond, the full model's tokens are fed on all the same (teacher forcing).
@@ -21,9 +21,10 @@ class Replayed:
 
     full: Generation
     exit_layers: tuple[int, ...]
-    scores: tuple[float, ...]
+    scores: tuple[float | None, ...]
     agrees: tuple[bool, ...]
     idle_readouts: tuple[int, ...]
+    invalid_scores: tuple[int, ...]
 
     @property
     def divergence(self) -> int | None:
@@ -41,10 +42,10 @@ class Replayed:
         if not self.same:
             return None
         caught = catch_up(self.exit_layers, self.full.layers, Recompute().limit)
-        found = (self.exit_layers, self.scores, caught, self.idle_readouts)
+        found = (self.exit_layers, self.scores, caught, self.idle_readouts, self.invalid_scores)
         tokens = tuple(
-            GeneratedToken(token.id, token.text, layer, score, ran, idle)
-            for token, layer, score, ran, idle in zip(self.full.tokens, *found, strict=True)
+            GeneratedToken(token.id, token.text, *told)
+            for token, *told in zip(self.full.tokens, *found, strict=True)
         )
         return replace(self.full, tokens=tokens, seconds=0.0, prefill_seconds=0.0)
 

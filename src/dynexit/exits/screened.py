@@ -103,10 +103,11 @@ class ScreenedPatience(_Behind):
         scores = self._streak(token[at, : exit + 1])
         may = [b for b, score in enumerate(scores.tolist()) if score >= evidence.least]
         if may:
-            token[at[may], exit] = evidence.logits(may).argmax(-1)
+            largest, token[at[may], exit] = evidence.logits(may).max(-1)
             exact[at[may], exit] = True
             self._read_again(exit, evidence, state, at, may)
-            scores[may] = self._streak(token[at[may], : exit + 1])
+            # no number where the logits are none, as without a screen
+            scores[may] = self._streak(token[at[may], : exit + 1]) + 0.0 * largest
         return scores
 
     def _read_again(
