@@ -133,8 +133,8 @@ def _policy(model: Model, threshold: float) -> ExitPolicy:
 def sections(found: dict[str, dict[str, dict[str, Any]]], steps: int) -> Iterator[str]:
     yield (
         f"# Tables\n\nMade by `python studies/finetune/run.py --steps {steps}`: held-out texts of "
-        "the training distribution for the curves; for the rest the reference tasks' questions, with "
-        "the judge entropy at six exits, whose threshold keeps 97% of the answers to other "
+        "the training distribution for the curves; for the rest the reference tasks' questions, "
+        "with the judge entropy at six exits, whose threshold keeps 97% of the answers to other "
         "questions.\n"
     )
     for name, ways in found.items():

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from dynexit.calibration import load_certificate, load_certificates
 from dynexit.cli import app
+from dynexit.exits.choice import DRAFT_THRESHOLD
 from dynexit.exits.fingerprint import fingerprint
 from dynexit.models import load_model
 from dynexit.reference.pair import exits_directory
@@ -84,7 +85,7 @@ def test_lossless_certifies_what_needs_no_verification(tmp_path: Path) -> None:
     assert bold["layer_saving"] > 0.0
     (saved,) = load_certificates(out, fingerprint(load_model(MISTRAL).backbone))
     assert (saved.state, saved.threshold) == ("verified", bold["threshold"])
-    assert saved.thresholds == (0.5, 0.5)  # of drafting
+    assert saved.thresholds == (DRAFT_THRESHOLD,) * 2
     assert not (tmp_path / "out.calibration").exists()
     answer(MISTRAL, *data, "--risk", "0.3", "--out", str(out))
     both = load_certificates(out)

@@ -140,6 +140,28 @@ def more_configs() -> list[dict[str, Any]]:
     return own + [{"vocab_size": 96, "eos_token_id": 2, **fields} for fields in FAMILIES.values()]
 
 
+def rotary_configs(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    """A transformer's ``config.json`` with each kind of rotary positions, in the words of today
+    (``rope_parameters``) and of yesterday (``rope_theta``, ``rope_scaling``)."""
+    kinds: list[dict[str, Any]] = [
+        {"rope_type": "default"},
+        {"rope_type": "linear", "factor": 4.0},
+        {"rope_type": "dynamic", "factor": 2.0},
+        {"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0},
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+        },
+    ]
+    for kind in kinds[3:]:
+        kind["original_max_position_embeddings"] = 32
+    bare = {name: value for name, value in raw.items() if name != "rope_theta"}
+    today = [bare | {"rope_parameters": {"rope_theta": 5000.0, **kind}} for kind in kinds]
+    return today + [raw | {"rope_scaling": kind} for kind in kinds[1:]]
+
+
 def certificates(place: Path) -> list[bytes]:
     """Files of certificates, with and without the digest that would find every change."""
     one = Certificate(

@@ -19,11 +19,15 @@ from checkpoints import make_checkpoint
 from dynexit.calibration.certificate import load_certificates
 from dynexit.evaluation.kept_answers import KeptAnswers
 from dynexit.evaluation.points import Point, open_points
+from dynexit.evaluation.questions import Asked
+from dynexit.evaluation.replay import record
 from dynexit.evaluation.sweep_folder import SweepFolder, check, describe
 from dynexit.evaluation.tasks import load_tasks
+from dynexit.evaluation.tasks.task import Question, Task
 from dynexit.exits.exit_set import ExitSet, load_exit_set, save_exit_set
 from dynexit.exits.judges import build_judge
 from dynexit.inference.chat_template import load_chat_template
+from dynexit.inference.cost import Pricing
 from dynexit.inference.settings import from_generation_config
 from dynexit.models import Backbone, Model
 from dynexit.models.loading import load_backbone, load_model, read_config
@@ -31,7 +35,9 @@ from dynexit.models.quantization import QuantizationConfig
 from dynexit.models.quantize import plan_quantization, write_quantized
 from dynexit.models.tokenizer import load_tokenizer
 from dynexit.reporting.report.load import load_sweeps
-from dynexit.training.corpus import read_samples
+from dynexit.training.collect import collect
+from dynexit.training.collect_settings import CollectSettings
+from dynexit.training.corpus import Sample, read_samples
 from dynexit.training.tuned_lens import read_tuned_lens
 from fuzz import inputs
 from fuzz.samples import (
@@ -45,6 +51,7 @@ from fuzz.samples import (
     certificates,
     journal,
     more_configs,
+    rotary_configs,
     sweep_files,
 )
 
@@ -105,6 +112,13 @@ def checkpoint_config(kind: str) -> Callable[[Path], Made]:
         )
 
     return make
+
+
+def rotary_config(place: Path) -> Made:
+    """The same with rotary positions of every kind."""
+    path = make_checkpoint(place, "mistral", depth=2) / "config.json"
+    seeds = [json.dumps(raw).encode() for raw in rotary_configs(json.loads(path.read_text()))]
+    return inputs.documents, seeds, _into(path, lambda: read(load_backbone(place)))
 
 
 def weights(place: Path) -> Made:
@@ -275,6 +289,39 @@ def sweep_resumed(name: str) -> Callable[[Path], Made]:
     return make
 
 
+def full_answers(place: Path) -> Made:
+    """The full model's answers, as a sweep that goes on uses them."""
+    model, path = _model(place), place / "full.jsonl"
+    task = Task("trivia", (Question("Who?", ()), Question("Where?", ())), lambda *_: {}, ("\n",), 2)
+
+    def use() -> None:
+        asked = Asked(model, [task])
+        asked.answer(SweepFolder(place).full, lambda: None)
+        for question, answer in asked.pairs():
+            Pricing(model.backbone.config, None, None).answer(answer)
+            record(model, question.prompt, answer, (1,))
+
+    use()
+    return inputs.lines, [path.read_bytes()], _into(path, use)
+
+
+def collection(name: str) -> Callable[[Path], Made]:
+    """A file of a collection, as one that goes on reads it."""
+
+    def make(place: Path) -> Made:
+        model, samples = _model(place), [Sample("a text", group=n) for n in range(4)]
+
+        def use() -> None:
+            collect(model, samples, CollectSettings((1,), 2, ()), place)
+
+        use()
+        path = next(place.glob("store-*")) / name
+        mutated = inputs.documents if name.endswith(".json") else inputs.tensors
+        return mutated, [path.read_bytes()], _into(path, use)
+
+    return make
+
+
 def prompts(suffix: str) -> Callable[[Path], Made]:
     def make(place: Path) -> Made:
         path = place / f"prompts{suffix}"
@@ -302,6 +349,7 @@ MAKERS: dict[str, Callable[[Path], Made]] = {
     "config": config,
     "config-mistral": checkpoint_config("mistral"),
     "config-mamba2": checkpoint_config("mamba2"),
+    "config-rotary": rotary_config,
     "safetensors": weights,
     "safetensors-int4": quantised_weights,
     "index": index,
@@ -320,6 +368,12 @@ MAKERS: dict[str, Callable[[Path], Made]] = {
     "sweep-reliability": sweep_report("reliability.jsonl"),
     "resumed-about": sweep_resumed("sweep.json"),
     "resumed-points": sweep_resumed("points.jsonl"),
+    "resumed-examples": sweep_resumed("examples.jsonl"),
+    "resumed-reliability": sweep_resumed("reliability.jsonl"),
+    "resumed-full": full_answers,
+    "collection-manifest": collection("manifest.json"),
+    "collection-division": collection("division.safetensors"),
+    "collection-shard": collection("shard-00000.safetensors"),
     "prompts-jsonl": prompts(".jsonl"),
     "prompts-txt": prompts(".txt"),
     "truthfulqa": official("truthfulqa", "TruthfulQA.csv", TRUTHFULQA),

@@ -66,12 +66,27 @@ def test_a_damaged_manifest_is_named(content: str, tmp_path: Path) -> None:
     assert "\n" not in str(told.value)
 
 
-def test_a_damaged_division_is_named(tmp_path: Path) -> None:
-    store = collect(tiny_model("mistral"), SAMPLES, SETTINGS, tmp_path)
-    path = store.directory / "division.safetensors"
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(UserError, match=r"division\.safetensors"):
-        collect(tiny_model("mistral"), SAMPLES, SETTINGS, tmp_path)
+@pytest.mark.parametrize("how", ["one number", "cut short", "gone"])
+def test_a_division_that_changed_is_named_and_made_again(
+    how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says what a shard is to hold, so a changed one may not be believed."""
+    model = tiny_model("mistral")
+    store = collect(model, SAMPLES, SETTINGS, tmp_path)
+    path, before = store.directory / "division.safetensors", bytes_of(store)
+    whole = path.read_bytes()
+    if how == "one number":
+        path.write_bytes(whole[:-8] + b"\0" * 8)  # of the last tensor
+    elif how == "cut short":
+        path.write_bytes(whole[:50])
+    else:
+        path.unlink()
+    store.path(0).unlink()
+    again = collect(model, SAMPLES, SETTINGS, tmp_path)
+    assert path.read_bytes() == whole
+    assert bytes_of(again) == before
+    told = capsys.readouterr().err
+    assert ("division.safetensors has changed" in told) == (how != "gone")
 
 
 def test_a_second_judge_finds_what_was_collected(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 
-from dynexit.evaluation.jsonl import Journal
+from dynexit.errors import UserError
+from dynexit.evaluation.jsonl import Journal, Row
 from dynexit.evaluation.points import Compared
 from dynexit.evaluation.replay import Replay
 from dynexit.evaluation.runner import Answer, answer_in_batches
@@ -13,6 +14,7 @@ from dynexit.evaluation.tasks.task import Question, Task
 from dynexit.exits.policy import ExitPolicy
 from dynexit.inference.cost import Pricing
 from dynexit.inference.generation import Generation
+from dynexit.models.backbone import Backbone
 from dynexit.models.loading import Model
 
 _BATCH = 32
@@ -40,7 +42,8 @@ class Asked:
         return [(q, full) for (_, q), full in zip(self.questions, self.full, strict=True)]
 
     def answer(self, journal: Journal, tick: Callable[[], None]) -> None:
-        """Let the full model answer all that it has not answered in ``journal``."""
+        """Let the full model answer all that it has not answered in ``journal``; ``UserError`` for
+        a row there that is no answer."""
         done = {(row["task"], row["question"]): row for row in journal.rows}
         keys = [(task.name, question.prompt) for task, question in self.questions]
         missing = [i for i, key in enumerate(keys) if key not in done]
@@ -55,7 +58,7 @@ class Asked:
             done |= {(row["task"], row["question"]): row for row in new}
             for _ in batch:
                 tick()
-        self.full = [Generation.from_json(done[key]) for key in keys]
+        self.full = [_answer(self._model.backbone, done[key], journal) for key in keys]
 
     def decode(self, numbers: Sequence[int], policy: ExitPolicy | None) -> dict[int, Generation]:
         """The answers to some questions, by their numbers, decoded in batches."""
@@ -68,6 +71,19 @@ class Asked:
             part = replace(task, questions=tuple(self.questions[i][1] for i in own))
             found |= zip(own, answer_in_batches(self._model, [part], policy, _BATCH), strict=True)
         return found
+
+
+def _answer(model: Backbone, row: Row, journal: Journal) -> Generation:
+    try:
+        answer = Generation.from_json(row)
+        if answer.layers != model.depth or max(answer.ids, default=0) >= model.config.vocab:
+            raise ValueError("an answer of another model")
+        return answer
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        raise UserError(
+            f"{journal.path}: the row of {str(row['question'])[:60]!r} is no answer; "
+            "remove its line and run again"
+        ) from None
 
 
 class Comparison:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 
@@ -68,12 +69,34 @@ class Generation:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Generation:
-        """The answer that ``dataclasses.asdict`` made a row of; what else is in it is left out."""
+        """The answer that ``dataclasses.asdict`` made a row of; what else is in it is left out.
+        Anything but an answer is a ``KeyError``, ``TypeError``, ``ValueError`` or
+        ``AttributeError``."""
         values = {name: row[name] for name in cls.__dataclass_fields__ if name != "drafting"}
         values["tokens"] = tuple(GeneratedToken(**token) for token in values["tokens"])
         if (drafting := row.get("drafting")) is not None:
             values["drafting"] = Drafting(**drafting | {"passes": tuple(drafting["passes"])})
-        return cls(**values)
+        answer = cls(**values)
+        answer._check()
+        return answer
+
+    def _check(self) -> None:
+        """Raise ``ValueError`` unless all that is counted is a count, and texts are texts."""
+        counts, texts, measured = [self.prompt_tokens, self.layers], [self.text, self.finish], []
+        measured += [self.seconds, self.prefill_seconds]
+        for token in self.tokens:
+            counts += [token.id, token.exit_layer, token.catch_up]
+            counts += [token.idle_readouts, token.invalid_scores]
+            texts.append(token.text)
+            measured.append(0.0 if token.score is None else token.score)
+        if (drafting := self.drafting) is not None:
+            counts += [drafting.drafts, drafting.accepted, drafting.cycles, drafting.fed]
+            counts += [drafting.invalid_scores, *drafting.passes]
+            measured.append(drafting.draft_seconds)
+        sound = all(type(count) is int and 0 <= count < 2**31 for count in counts)
+        sound = sound and all(isinstance(text, str) for text in texts)
+        if not (sound and all(isfinite(number) for number in measured)):
+            raise ValueError("a field of the answer has no value that an answer has")
 
     @property
     def ids(self) -> list[int]:

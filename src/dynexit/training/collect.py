@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from dynexit.digests import json_digest
+from dynexit.digests import file_digest, json_digest
 from dynexit.errors import UserError
 from dynexit.exits.fingerprint import fingerprint
 from dynexit.files import read_json, write_json
@@ -98,35 +98,41 @@ def _begin(
     samples: Sequence[Sample],
     settings: CollectSettings,
 ) -> None:
-    """Divide the texts and write down what the collection is, unless that is done."""
-    path = directory / "manifest.json"
-    if path.exists() and read_json(path).get("digest") != manifest["digest"]:
+    """Divide the texts and write down what the collection is, unless that is done and unchanged."""
+    path, place = directory / "manifest.json", directory / "division.safetensors"
+    known = read_json(path) if path.exists() else None
+    if known is not None and known.get("digest") != manifest["digest"]:
         raise UserError(
             f"{directory} holds a collection of another model, text or setting than its name says; "
             "move it away"
         )
-    place = directory / "division.safetensors"
-    if not (path.exists() and place.exists()):
-        space = Space(
-            settings.disk_budget,
-            settings.token_bytes(model.backbone.config.hidden),
-            settings.subsample,
-        )
+    if known is not None and place.exists():
+        if file_digest(place) == known.get("division"):
+            return
+        _tell_changed(place)
+    division = _divided(model, samples, settings)
+    save_division(place, division)
+    write_json(path, {**manifest, "shards": division.shards, "division": file_digest(place)})
 
-        def sizes(index: int) -> tuple[int, int, bool]:
-            sample = tokenize(samples[index], model.tokenizer, settings.max_prompt_tokens)
-            free = sample.answer is None
-            answer = settings.max_new_tokens if sample.answer is None else len(sample.answer)
-            return len(sample.prompt), answer, free
 
-        division = divide(sizes, len(samples), settings.seed, settings.shard_tokens, space)
-        save_division(place, division)
-        write_json(path, {**manifest, "shards": division.shards})
+def _divided(model: Model, samples: Sequence[Sample], settings: CollectSettings) -> Division:
+    space = Space(
+        settings.disk_budget,
+        settings.token_bytes(model.backbone.config.hidden),
+        settings.subsample,
+    )
+
+    def sizes(index: int) -> tuple[int, int, bool]:
+        sample = tokenize(samples[index], model.tokenizer, settings.max_prompt_tokens)
+        free = sample.answer is None
+        answer = settings.max_new_tokens if sample.answer is None else len(sample.answer)
+        return len(sample.prompt), answer, free
+
+    return divide(sizes, len(samples), settings.seed, settings.shard_tokens, space)
 
 
 def _missing(store: Store, digest: str, workers: Workers) -> list[int]:
     """The shards that are not there as they were written; of each that changed it is told."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
     flags = torch.zeros(store.shards, dtype=torch.long)
     for index in workers.share(range(store.shards)):
         path = store.path(index)
@@ -134,8 +140,13 @@ def _missing(store: Store, digest: str, workers: Workers) -> list[int]:
         if path.exists():
             flags[index] = 0 if is_intact(path, digest) else 1
             if flags[index]:
-                console.print(f"{path} has changed since it was written; it is collected anew")
+                _tell_changed(path)
     return workers.total(flags).nonzero().flatten().tolist()
+
+
+def _tell_changed(path: Path) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"{path} has changed since it was written; it is made anew")
 
 
 def _access(
