@@ -6,8 +6,10 @@ a user's command would, and uses what it read; it may raise ``UserError`` and no
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -312,7 +314,8 @@ def collection(name: str) -> Callable[[Path], Made]:
         model, samples = _model(place), [Sample("a text", group=n) for n in range(4)]
 
         def use() -> None:
-            collect(model, samples, CollectSettings((1,), 2, ()), place)
+            with redirect_stderr(io.StringIO()):  # each change is told of
+                collect(model, samples, CollectSettings((1,), 2, ()), place)
 
         use()
         path = next(place.glob("store-*")) / name
