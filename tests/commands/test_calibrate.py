@@ -87,7 +87,10 @@ def test_lossless_certifies_what_needs_no_verification(tmp_path: Path) -> None:
     assert (saved.state, saved.threshold) == ("verified", bold["threshold"])
     assert saved.thresholds == (DRAFT_THRESHOLD,) * 2
     assert not (tmp_path / "out.calibration").exists()
+    left = out / ".calibration.0123456789ab.json"  # by a process that was killed
+    left.write_text("{")
     answer(MISTRAL, *data, "--risk", "0.3", "--out", str(out))
+    assert not left.exists()
     both = load_certificates(out)
     assert {c.state for c in both} == {"verified", "recompute"}
 

@@ -105,9 +105,11 @@ def calibrate(
 
     Example: `dynexit calibrate DIR --exits EXITS --lossless`
     """
+    from dynexit.calibration.certificate import FILE
     from dynexit.evaluation.bounded import BoundedCalibration
     from dynexit.evaluation.certify import Calibration, save
     from dynexit.evaluation.losses import loss_of
+    from dynexit.files import remove_leftovers
     from dynexit.locks import claimed
 
     risks = _risks(risk, confidence)
@@ -124,6 +126,8 @@ def calibrate(
     wanted = kind(loaded, choice.policy, fitting, loss, risks, confidence)
     place = exits if out_dir is None else out_dir
     with nullcontext() if place is None else claimed(place):
+        if place is not None:  # where a killed process may have left half a file
+            remove_leftovers(place / FILE)
         rungs = _certify(wanted, place)
         saved = None if place is None else save(wanted, rungs, place)
     if json:
