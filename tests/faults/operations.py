@@ -36,10 +36,12 @@ class Operation:
 
 
 def make_inputs(place: Path) -> None:
-    """The checkpoint and the prompts that all operations share."""
+    """The checkpoint, the prompts and the texts that the operations share."""
     make_checkpoint(place / "model", "mistral", depth=3)
     lines = [json.dumps({"prompt": f"Question: what is {n} and {n * n}?"}) for n in range(12)]
     (place / "prompts.jsonl").write_text("\n".join(lines) + "\n")
+    texts = (f"The square of {n} is {n * n}.\n" for n in range(12))
+    (place / "texts.txt").write_text("".join(texts))
 
 
 def operations(inputs: Path) -> dict[str, Operation]:
@@ -48,6 +50,8 @@ def operations(inputs: Path) -> dict[str, Operation]:
     layers = ("--layers", "1,2")
     training = (*layers, "--data", prompts, "--max-new-tokens", "6", "--epochs", "4")
     asked = ("--data", prompts, "--max-new-tokens", "6", "--risk", "0.5,0.9")
+    tuning = ("--data", str(inputs / "texts.txt"), "--steps", "6", "--save-every", "2")
+    sizes = ("--batch", "2", "--length", "16", "--held-out", "2")
     grid = ("--judges", "margin,entropy", "--thresholds", "0.4,0.8", "--states", "recompute,copy")
 
     def sweep(place: Path) -> None:
@@ -63,6 +67,12 @@ def operations(inputs: Path) -> dict[str, Operation]:
             lambda place: _command("train-exits", model, *training, "--out", str(place / "exits")),
             lambda place: tree(place / "exits"),
             ("exits",),
+        ),
+        Operation(
+            "fine-tuning",
+            lambda place: _command("finetune", model, *tuning, *sizes, "--out", str(place / "new")),
+            lambda place: tree(place / "new"),
+            ("new",),
         ),
         Operation(
             "sweep",

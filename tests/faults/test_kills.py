@@ -29,6 +29,6 @@ def test_a_killed_operation_resumes_to_the_undisturbed_result(name: str, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["training", "sweep", "calibration"])
+@pytest.mark.parametrize("name", ["training", "fine-tuning", "sweep", "calibration"])
 def test_longer_operations_do_too(name: str, tmp_path: Path) -> None:
     killed(name, 3, tmp_path)

@@ -16,7 +16,7 @@ if sys.platform != "linux":
     pytest.skip("disks of a few bytes are made as Linux makes them", allow_module_level=True)
 
 QUICK = ("collection", "quantisation")
-SLOW = ("training", "sweep", "calibration")
+SLOW = ("training", "fine-tuning", "sweep", "calibration")
 EVERY = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 PAGE = 4096
 
