@@ -97,6 +97,39 @@ def test_gradual_begins_at_the_end() -> None:
     assert not is_read(0, 8, 20, recipe)
 
 
+def test_chosen_layers_are_read_in_turn_and_no_others() -> None:
+    recipe = FinetuneRecipe(steps=100, layers=(6, 2, 4, 6), interval=2)
+    read = [[layer + 1 for layer in range(8) if is_read(layer, 8, s, recipe)] for s in range(2)]
+    assert read == [[2, 6, 8], [4, 8]]
+    gradual = replace(recipe, curriculum="gradual")
+    read = [
+        [layer + 1 for layer in range(8) if is_read(layer, 8, step, gradual)]
+        for step in (0, 13, 26, 38, 99)
+    ]
+    assert read == [[8], [6, 8], [4, 6, 8], [2, 4, 6, 8], [2, 4, 6, 8]]
+    everything = replace(recipe, layers=tuple(range(1, 8)), interval=3)
+    for step in range(6):  # the first layer has no weight, and so all of them are as None is
+        assert exit_weights(8, step, everything) == exit_weights(
+            8, step, replace(everything, layers=None)
+        )
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [
+        ((4,), "exit layer 4 is outside the model"),
+        ((1, 2), "layers has 1"),
+        ((), "exit layer list"),
+    ],
+)
+def test_layers_that_cannot_be_read(layers: tuple[int, ...], told: str, tmp_path: Path) -> None:
+    model = load_model(str(make_checkpoint(tmp_path / "model", "mamba2")))
+    data = texts_file(tmp_path / "texts.jsonl")
+    with pytest.raises(UserError, match=told):
+        finetune(model, replace(RECIPE, layers=layers), tmp_path / "out", data)
+    assert not (tmp_path / "out.work").exists()
+
+
 @pytest.mark.parametrize("kind", ["mistral", "mamba2"])
 def test_without_exits_and_dropout_it_is_the_ordinary_loss(kind: str) -> None:
     model = backbone(kind)
@@ -242,6 +275,31 @@ def test_an_interrupted_run_goes_on(
     assert (parts.before, parts.after) == (whole.before, whole.after)
     old, new = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "parts"))
     assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def test_a_finished_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given again it is not done again, and no other run takes its place."""
+    source = str(make_checkpoint(tmp_path / "model", "mistral"))
+    data, out = texts_file(tmp_path / "texts.jsonl"), tmp_path / "out"
+    first = finetune(load_model(source), RECIPE, out, data)
+    weights = (out / "model.safetensors").read_bytes()
+    monkeypatch.setattr(running, "_train", None)  # would fail
+    (tmp_path / "out.work").mkdir()  # killed before it could be removed
+    again = finetune(load_model(source), replace(RECIPE, save_every=1), out, data)
+    assert (again.before, again.after) == (first.before, first.after)
+    assert again.tokens_per_second is None
+    assert not (tmp_path / "out.work").exists()
+    other = str(make_checkpoint(tmp_path / "other", "mistral", seed=1))
+    more = texts_file(tmp_path / "more.jsonl", 13)
+    for name, arguments in {
+        "steps": (load_model(source), replace(RECIPE, steps=7), out, data),
+        "data": (load_model(source), RECIPE, out, more),
+        "weights": (load_model(other), RECIPE, out, data),
+        "dtype": (load_model(source, dtype=torch.bfloat16), RECIPE, out, data),
+    }.items():
+        with pytest.raises(UserError, match=f"out is of a run with {name} "):
+            finetune(*arguments)
+    assert (out / "model.safetensors").read_bytes() == weights
 
 
 def test_every_text_comes_before_any_comes_again(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynexit.commands.loading import load
-from dynexit.commands.options import Device, Dtype, Json, Model
+from dynexit.commands.options import Device, Dtype, Json, Model, whole_numbers
 from dynexit.commands.output import out, print_json
 
 if TYPE_CHECKING:
@@ -126,6 +126,15 @@ def finetune(
             rich_help_panel=RECIPE_PANEL,
         ),
     ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            "--layers",
+            metavar="N,N,..",
+            help="Read these layers only, counted from 1, such as the exits to come. Default: all.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = None,
     dtype: Dtype = None,
     device: Device = "auto",
     json: Json = False,
@@ -133,7 +142,8 @@ def finetune(
     """Fine-tune a model for early exits: layers are dropped at random, and read before the last.
 
     LayerSkip's recipe, for every architecture here. The result is a checkpoint as any other; train
-    exits for it anew. Run the same command again to go on after an interruption.
+    exits for it anew. Run the same command again to go on after an interruption; it refuses a
+    directory that is of another model, other texts or settings.
 
     Example: `dynexit finetune my-model/ --data texts.jsonl --lora 16 --out my-model-early/`
     """
@@ -150,6 +160,7 @@ def finetune(
         exit_loss=exit_loss,
         curriculum=curriculum,
         interval=interval,
+        layers=None if layers is None else tuple(sorted(whole_numbers("--layers", layers))),
         lora=lora,
         held_out=held_out,
         recompute=recompute,
@@ -165,11 +176,13 @@ def finetune(
 
 
 def describe(result: Finetuned, out_dir: Path, steps: int) -> dict[str, Any]:
-    """All that ``--json`` prints; ``exits`` has a row for each layer, on held-out texts."""
+    """All that ``--json`` prints, on held-out texts: ``loss`` is of full depth, ``exits`` has a row
+    for each layer. ``tokens_per_second`` is None where the run had been finished before."""
     pairs = zip(result.before, result.after, strict=True)
     return {
         "out": str(out_dir),
         "steps": steps,
+        "loss": {"first": result.before[-1].loss, "last": result.after[-1].loss},
         "tokens_per_second": result.tokens_per_second,
         "exits": [
             {"layer": a.layer, "before": b.as_json(), "after": a.as_json()} for b, a in pairs

@@ -27,19 +27,25 @@ def exit_weights(depth: int, step: int, recipe: FinetuneRecipe) -> list[float]:
 def is_read(layer: int, depth: int, step: int, recipe: FinetuneRecipe) -> bool:
     """Whether a step has a loss after layer number ``layer`` (from 0): always after the last.
 
-    *rotational*: every ``interval``-th, another set in each step; *gradual*: one more from the last
-    one down, all of them when half of the steps are done; *all*.
+    Of the layers that are read at all (the paper's are all of them), *rotational* takes every
+    ``interval``-th, another set in each step; *gradual* one more from the last one down, all of
+    them when half of the steps are done; *all* every one.
     """
-    if layer == depth - 1 or recipe.curriculum == ALL:
+    chosen = range(1, depth) if recipe.layers is None else sorted(set(recipe.layers))
+    exits = [*(number - 1 for number in chosen), depth - 1]
+    if layer not in exits:
+        return False
+    number, count = exits.index(layer), len(exits)
+    if number == count - 1 or recipe.curriculum == ALL:
         return True
     if recipe.curriculum == ROTATIONAL:
-        interval = recipe.interval or max(1, depth // 4)
-        return layer % interval == step % interval
-    return step >= (depth - 1 - layer) * recipe.steps / (2 * depth)
+        interval = recipe.interval or max(1, count // 4)
+        return number % interval == step % interval
+    return step >= (count - 1 - number) * recipe.steps / (2 * count)
 
 
 def _scale(depth: int, exit_loss: float) -> list[float]:
-    """Deeper exits count more: theirs is the easier task."""
+    """Deeper exits count more: theirs is the easier task. The first layer counts nothing."""
     earlier = [exit_loss * layer * (layer + 1) / 2 for layer in range(depth - 1)]
     before_last = exit_loss * (depth - 2) * (depth - 1) / 2
     return [*earlier, max(1, depth - 1) + before_last]

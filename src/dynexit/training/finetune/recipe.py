@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dynexit.errors import UserError
+from dynexit.exits.judge import check_layers
 
 ROTATIONAL, GRADUAL, ALL = CURRICULA = ("rotational", "gradual", "all")
 
@@ -15,7 +16,8 @@ class FinetuneRecipe:
     """``layer_dropout`` is the rate of the last layer, to which it rises from none at the first;
     ``exit_loss`` weighs the losses of earlier layers against the last one's, and ``curriculum``
     says which of them a step reads (``curriculum.exit_weights``), every ``interval``-th at a time
-    where it rotates (None: four in a step).
+    where it rotates (None: four in a step). ``layers`` are those that are read at all, counted from
+    1 (None: all).
 
     ``lora`` is the rank of the adapters that are trained in place of the weights (0: the weights
     themselves). ``texts`` of at most ``length`` tokens are read, ``batch`` in each of ``steps``;
@@ -32,6 +34,7 @@ class FinetuneRecipe:
     exit_loss: float = 1.0
     curriculum: str = ROTATIONAL
     interval: int | None = None
+    layers: tuple[int, ...] | None = None
     lora: int = 0
     texts: int = 100_000
     held_out: int = 64
@@ -56,6 +59,13 @@ class FinetuneRecipe:
             raise UserError(f"exit_loss is {self.exit_loss:g}; give a weight of at least 0")
         if self.curriculum not in CURRICULA:
             raise UserError(f"curriculum {self.curriculum!r} is not known; choose from {CURRICULA}")
+
+    def check_depth(self, depth: int) -> None:
+        """Raise ``UserError`` unless a model of ``depth`` layers can be read at ``layers``."""
+        if self.layers is None:
+            return
+        if check_layers(self.layers, depth)[0] == 1:
+            raise UserError("layers has 1, which has no weight in this loss; give layers from 2 on")
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, isnan
 from pathlib import Path
@@ -20,6 +19,7 @@ from dynexit.models import Model
 from dynexit.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from dynexit.training.finetune.curve import ExitPoint, exit_curve
 from dynexit.training.finetune.export import TOLD, write_finetuned
+from dynexit.training.finetune.identity import identity, refuse_another
 from dynexit.training.finetune.lora import add_lora
 from dynexit.training.finetune.objective import EarlyExitObjective
 from dynexit.training.finetune.recipe import FinetuneRecipe
@@ -49,8 +49,8 @@ def finetune(
     """Fine-tune ``model``, whose weights change, and write it to ``out``.
 
     ``data`` is a file of texts (None: for a reference model, its own). What is done so far is kept
-    in ``out`` with ``.work`` behind it, so that the same call goes on after an interruption; with
-    other settings it is refused.
+    in ``out`` with ``.work`` behind it, so that the same call goes on after an interruption; what
+    is finished is not done again. With other settings both are refused.
     """
     if model.backbone.config.quantization is not None:
         raise UserError(
@@ -59,11 +59,15 @@ def finetune(
         )
     if out.exists() and not _is_ours(out):
         raise UserError(f"--out {out}: something else is there already; name a new directory")
+    recipe.check_depth(model.backbone.depth)
     accelerator = _accelerator(model)
     texts = load_texts(model, data, recipe)
+    mine = identity(model, recipe, data)
+    if (out / TOLD).exists():
+        return _finished(out, mine)
     work = out.with_name(out.name + ".work")
     if accelerator.is_main_process:
-        _same_settings(work, model, recipe, data)
+        _same_settings(work, mine)
     accelerator.wait_for_everyone()
     trained = _trainable(model, recipe)
     before = _before(model, texts, recipe, work, accelerator)
@@ -71,7 +75,7 @@ def finetune(
     after = _measure(model, texts, recipe)
     result = Finetuned(before, after, speed)
     if accelerator.is_main_process:
-        write_finetuned(model, out, describe(model, recipe, result))
+        write_finetuned(model, out, {**describe(model, recipe, result), "settings": mine})
         shutil.rmtree(work, ignore_errors=True)
     accelerator.wait_for_everyone()
     return result
@@ -79,6 +83,15 @@ def finetune(
 
 def _is_ours(out: Path) -> bool:
     return out.is_dir() and ((out / TOLD).exists() or not any(out.iterdir()))
+
+
+def _finished(out: Path, mine: Mapping[str, Any]) -> Finetuned:
+    """What the run that wrote ``out`` gave, if it was this one."""
+    told = read_json(out / TOLD)
+    refuse_another(out, told.get("settings", {}), mine)
+    shutil.rmtree(out.with_name(out.name + ".work"), ignore_errors=True)  # killed before that
+    before, after = ([ExitPoint(**point) for point in told[name]] for name in ("before", "after"))
+    return Finetuned(before, after, None)
 
 
 def describe(model: Model, recipe: FinetuneRecipe, result: Finetuned) -> dict[str, Any]:
@@ -105,21 +118,13 @@ def _accelerator(model: Model) -> Accelerator:
     return Accelerator(cpu=model.backbone.device.type == "cpu", kwargs_handlers=[unused])
 
 
-def _same_settings(work: Path, model: Model, recipe: FinetuneRecipe, data: Path | None) -> None:
+def _same_settings(work: Path, mine: Mapping[str, Any]) -> None:
     """Note the settings of this run, or see that an interrupted one had the same."""
-    digest = None if data is None else hashlib.sha256(data.read_bytes()).hexdigest()
-    mine = {"model": model.name, "data": digest, **recipe.as_json()}
     path = work / SETTINGS
-    if not path.exists():
+    if path.exists():
+        refuse_another(work, read_json(path), mine)
+    else:
         write_json(path, mine)
-        return
-    theirs = read_json(path)
-    for name, value in json.loads(json.dumps(mine)).items():
-        if theirs.get(name) != value:
-            raise UserError(
-                f"{work} is of a run with {name} {theirs.get(name)!r}, and this one has {value!r}; "
-                "give the same settings to go on, or remove it to begin anew"
-            )
 
 
 def _before(
