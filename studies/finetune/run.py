@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import Annotated, Any
 
 import typer
+from ways import ORDINARY, measured_ways
 
 from dynexit.commands.output import note
 from dynexit.errors import UserError
@@ -27,26 +28,24 @@ from dynexit.evaluation.thresholds import smallest_consistent
 from dynexit.exits.judges import build_judge
 from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.skipped import skipped_state
-from dynexit.files import atomic_path, read_json, write_json
+from dynexit.files import atomic_path, write_json
 from dynexit.inference.generation import Generation
-from dynexit.models import Model, load_model
+from dynexit.models import Model
 from dynexit.reference.pair import NAMES
-from dynexit.training.finetune import FinetuneRecipe, finetune
+from dynexit.training.finetune import FinetuneRecipe
 
 HERE = Path(__file__).parent
 KEPT = 0.97  # of the answers
 SHARES = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3)  # of the depth, after which tokens may leave
-FROZEN = "frozen"
 
 
 def arms(steps: int) -> dict[str, FinetuneRecipe]:
     """The ways by name; ``frozen`` is the model as it is shipped."""
     early = FinetuneRecipe(steps=steps, batch=8, length=256, rate=3e-4, held_out=400)
-    plain = {"layer_dropout": 0.0, "exit_loss": 0.0}
     return {
-        "ordinary": FinetuneRecipe(**{**early.as_json(), **plain}),
+        "ordinary": replace(early, **ORDINARY),
         "early exit": early,
-        "early exit, LoRA 8": FinetuneRecipe(**{**early.as_json(), "lora": 8, "rate": 3e-3}),
+        "early exit, LoRA 8": replace(early, lora=8, rate=3e-3),
     }
 
 
@@ -73,21 +72,8 @@ def main(
 
 def study(name: str, work: Path, steps: int, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """A row for each way, the frozen model first."""
-    curves: dict[str, Any] = {}
-    for arm, recipe in arms(steps).items():
-        place = work / arm.replace(" ", "-").replace(",", "")
-        if not (place / "finetune.json").exists():
-            note(f"{name}: {arm}")
-            finetune(load_model(f"reference:{name}"), recipe, place)
-        told = read_json(place / "finetune.json")
-        curves.setdefault(FROZEN, (f"reference:{name}", told["before"]))
-        curves[arm] = (str(place), told["after"])
-    for arm, (where, curve) in curves.items():
-        kept = work / f"{arm.replace(' ', '-').replace(',', '')}.json"
-        if not kept.exists():
-            note(f"{name}: asking the {arm} one")
-            write_json(kept, {"curve": curve, **asked(load_model(where), limit)})
-        yield arm, read_json(kept)
+    model = f"reference:{name}"
+    yield from measured_ways(model, None, arms(steps), work, lambda one: asked(one, limit))
 
 
 def asked(model: Model, limit: int) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from dynexit.evaluation.thresholds import smallest_consistent
 from dynexit.exits.judge import Evidence
 from dynexit.exits.judges import build_judge
 from dynexit.models.backbone import Backbone
+from dynexit.training.finetune.curve import READ_AT_ONCE, exit_states
 from dynexit.training.finetune.texts import Rows
-
-READ_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,8 @@ def see(backbone: Backbone, batches: Iterable[Rows], layers: Sequence[int]) -> S
     judge = build_judge("entropy", layers, backbone.config.hidden)
     scores, same = [], []
     for rows in batches:
-        count, width = rows.ids.shape
-        place = backbone.place([0] * count, [width] * count)
-        hidden, start, states = backbone.embed(rows.ids), 0, []
-        for layer in (*layers, backbone.depth):
-            hidden, start = backbone.run(hidden, None, start, layer, place), layer
-            states.append(hidden[rows.learned])
+        after = enumerate(exit_states(backbone, rows), start=1)
+        states = [hidden for layer, hidden in after if layer in {*layers, backbone.depth}]
         for pieces in zip(*(torch.split(one, READ_AT_ONCE) for one in states), strict=True):
             found = [Evidence(e, h, lambda _, h: backbone.readout(h)) for e, h in enumerate(pieces)]
             best = torch.stack([evidence.logits().argmax(-1) for evidence in found], 1)

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 
 import typer
 from saving import saving
+from ways import ORDINARY, measured_ways
 
 from dynexit.commands.output import note
 from dynexit.errors import UserError
@@ -41,8 +42,6 @@ from dynexit.training.finetune.texts import Rows, load_texts
 HERE = Path(__file__).parent
 KEPT = 0.97  # of the tokens
 EXITS = 10  # at most, evenly spaced
-FROZEN = "frozen"
-ORDINARY = {"layer_dropout": 0.0, "exit_loss": 0.0}
 HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -143,22 +142,11 @@ def _write(path: Path, texts: Iterable[str]) -> Path:
 
 def study(subject: Subject, work: Path, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """A row for each way, the frozen model first."""
-    found: dict[str, tuple[str, Any]] = {}
-    for arm, recipe in subject.arms().items():
-        place = work / arm.replace(" ", "-")
-        if not (place / "finetune.json").exists():
-            note(f"{subject.model}: {arm}")
-            finetune(load_model(subject.model), recipe, place, subject.data)
-        told = read_json(place / "finetune.json")
-        found.setdefault(FROZEN, (subject.model, {"curve": told["before"]}))
-        speed = told["tokens_per_second"]
-        found[arm] = (str(place), {"curve": told["after"], "tokens_per_second": speed})
-    for arm, (where, row) in found.items():
-        kept = work / f"{arm.replace(' ', '-')}.json"
-        if not kept.exists():
-            note(f"{subject.model}: measuring the {arm} one")
-            write_json(kept, {**row, **measured(load_model(where), subject, limit)})
-        yield arm, read_json(kept)
+
+    def measure(model: Model) -> dict[str, Any]:
+        return measured(model, subject, limit)
+
+    yield from measured_ways(subject.model, subject.data, subject.arms(), work, measure)
 
 
 def measured(model: Model, subject: Subject, limit: int) -> dict[str, Any]:

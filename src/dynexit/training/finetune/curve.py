@@ -39,7 +39,7 @@ def exit_curve(backbone: Backbone, batches: Iterable[Rows]) -> list[ExitPoint]:
         following = rows.following[rows.learned]
         tokens += len(following)
         best: list[Tensor] = []
-        for layer, hidden in enumerate(_states(backbone, rows)):
+        for layer, hidden in enumerate(exit_states(backbone, rows)):
             top, losses = _read(backbone, hidden, following)
             best.append(top)
             loss[layer] += losses
@@ -50,7 +50,7 @@ def exit_curve(backbone: Backbone, batches: Iterable[Rows]) -> list[ExitPoint]:
     return [ExitPoint(n, *(x / tokens for x in found)) for n, found in enumerate(shares, start=1)]
 
 
-def _states(backbone: Backbone, rows: Rows) -> Iterable[Tensor]:
+def exit_states(backbone: Backbone, rows: Rows) -> Iterable[Tensor]:
     """Hidden states [n, hidden] of the learned positions after each layer."""
     hidden = backbone.embed(rows.ids)
     count, width = rows.ids.shape

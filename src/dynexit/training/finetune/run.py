@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite, isnan
 from pathlib import Path
@@ -63,9 +63,9 @@ def finetune(
     accelerator = _accelerator(model)
     texts = load_texts(model, data, recipe)
     mine = identity(model, recipe, data)
-    if (out / TOLD).exists():
-        return _finished(out, mine)
     work = out.with_name(out.name + ".work")
+    if (out / TOLD).exists():
+        return _finished(out, work, mine)
     if accelerator.is_main_process:
         _same_settings(work, mine)
     accelerator.wait_for_everyone()
@@ -85,13 +85,16 @@ def _is_ours(out: Path) -> bool:
     return out.is_dir() and ((out / TOLD).exists() or not any(out.iterdir()))
 
 
-def _finished(out: Path, mine: Mapping[str, Any]) -> Finetuned:
+def _finished(out: Path, work: Path, mine: Mapping[str, Any]) -> Finetuned:
     """What the run that wrote ``out`` gave, if it was this one."""
     told = read_json(out / TOLD)
     refuse_another(out, told.get("settings", {}), mine)
-    shutil.rmtree(out.with_name(out.name + ".work"), ignore_errors=True)  # killed before that
-    before, after = ([ExitPoint(**point) for point in told[name]] for name in ("before", "after"))
-    return Finetuned(before, after, None)
+    shutil.rmtree(work, ignore_errors=True)  # killed before that
+    return Finetuned(_points(told["before"]), _points(told["after"]), None)
+
+
+def _points(rows: Iterable[Mapping[str, Any]]) -> list[ExitPoint]:
+    return [ExitPoint(**row) for row in rows]
 
 
 def describe(model: Model, recipe: FinetuneRecipe, result: Finetuned) -> dict[str, Any]:
@@ -137,7 +140,7 @@ def _before(
         if accelerator.is_main_process:
             write_json(path, {"points": [point.as_json() for point in points]})
     accelerator.wait_for_everyone()
-    return [ExitPoint(**point) for point in read_json(path)["points"]]
+    return _points(read_json(path)["points"])
 
 
 def _measure(model: Model, texts: Texts, recipe: FinetuneRecipe) -> list[ExitPoint]:
