@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynexit.models import kernels
 from dynexit.models.kernels import Matrix
+from dynexit.models.narrow import linear
 
 
 class Prepared:
@@ -65,7 +65,7 @@ class Projection(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         matrix = self.matrix(x)
         if matrix is None:
-            return F.linear(x, self.weight, self.bias)
+            return linear(x, self.weight, self.bias)
         return kernels.multiply(x, matrix)[0]
 
     def matrix(self, x: Tensor) -> Matrix | None:
@@ -96,7 +96,7 @@ def apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``x`` [..., in] times ``weight`` [out, in], plus ``bias`` [out]."""
     if x.dtype == weight.dtype and kernels.usable(x, weight):
         return kernels.multiply(x, Matrix(weight, bias))[0]
-    return F.linear(x, weight, bias)
+    return linear(x, weight, bias)
 
 
 def together(x: Tensor, *projections: Multiplies) -> list[Tensor]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynexit.errors import UserError
 from dynexit.models import kernels
 from dynexit.models.kernels import Matrix
+from dynexit.models.narrow import linear
 from dynexit.models.packing import unpack
 from dynexit.models.projection import Prepared
 from dynexit.models.quantization import RUN, QuantizationConfig, packed_runs
@@ -88,7 +88,7 @@ class QuantizedProjection(nn.Module):
         return y if bias is None else y.add_(bias)
 
     def _dense(self, x: Tensor, start: int, stop: int) -> Tensor:
-        return F.linear(x, self.dequantized(start, stop, x.dtype))
+        return linear(x, self.dequantized(start, stop, x.dtype))
 
 
 class Int8Projection(QuantizedProjection):
@@ -124,7 +124,7 @@ class Int8Projection(QuantizedProjection):
     def _dense(self, x: Tensor, start: int, stop: int) -> Tensor:
         if x.dtype == torch.float16:  # sums before scaling may be beyond what it holds
             return super()._dense(x, start, stop)
-        y = F.linear(x, self.qweight[start:stop].to(x.dtype))  # exact in bf16
+        y = linear(x, self.qweight[start:stop].to(x.dtype))  # exact in bf16
         return (y * self.scales[start:stop]).to(x.dtype)
 
 
