@@ -22,6 +22,28 @@ def test_equals_trying_all(values: list[float], target: float) -> None:
     assert len(asked) <= 6
 
 
+@given(
+    st.lists(st.floats(0, 1), min_size=len(GRID), max_size=len(GRID)),
+    st.floats(0, 1),
+    st.floats(0, 1.1),
+)
+def test_a_guess_changes_no_finding(values: list[float], target: float, guess: float) -> None:
+    rising = dict(zip(GRID, sorted(values), strict=True))
+    plain = smallest_consistent(rising.__getitem__, target)
+    assert smallest_consistent(rising.__getitem__, target, guess=guess) == plain
+
+
+def test_a_right_guess_asks_twice() -> None:
+    asked: list[float] = []
+
+    def consistency_at(threshold: float) -> float:
+        asked.append(threshold)
+        return float(threshold >= GRID[17])
+
+    assert smallest_consistent(consistency_at, 0.5, guess=GRID[17]) == GRID[17]
+    assert asked == [GRID[17], GRID[16]]
+
+
 def test_none_when_nothing_is_consistent() -> None:
     assert smallest_consistent(lambda threshold: 0.5, target=0.97) is None
 

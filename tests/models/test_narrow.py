@@ -30,7 +30,8 @@ def test_the_product_is_that_of_fp32_rounded(
     with torch.no_grad():
         found = narrow.linear(x, weight, bias)
     exact = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
-    assert found.dtype == dtype and found.shape == exact.shape
+    assert found.dtype == dtype
+    assert found.shape == exact.shape
     # PyTorch's own product in fp16 may be rounded before the bias is added
     tolerance = max(1e-5, 4 * torch.finfo(dtype).eps)
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=tolerance)

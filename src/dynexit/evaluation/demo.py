@@ -36,10 +36,10 @@ class DemoRecipe:
     """How much is done. ``validation`` and ``questions`` are numbers of questions of each task;
     ``target`` is the consistency that a threshold must reach on the validation questions."""
 
-    validation: int = 35
-    questions: int = 30
+    validation: int = 45
+    questions: int = 20
     target: float = 0.97
-    training: ExitRecipe = field(default_factory=lambda: ExitRecipe(prompts=600, epochs=8))
+    training: ExitRecipe = field(default_factory=lambda: ExitRecipe(prompts=450, epochs=8))
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ def _settler(
     prompts = [question.prompt for task in tasks for question in task.questions]
     seen = [record(model, p, answer, layers) for p, answer in zip(prompts, full, strict=True)]
 
+    known: dict[str, float | None] = {}  # a judge's other state policies need about as much
+
     def settle(way: _Way) -> _Way:
         def replayed(threshold: float) -> float:
             return fmean(same_answer(one, way.judge, (threshold,) * len(layers)) for one in seen)
@@ -151,7 +153,9 @@ def _settler(
             return consistency([g.ids for g in full], [g.ids for g in early]).answers
 
         consistency_at = replayed if way.state == EXACT else decoded
-        return replace(way, threshold=smallest_consistent(consistency_at, target))
+        kind = way.judge.kind
+        known[kind] = smallest_consistent(consistency_at, target, guess=known.get(kind))
+        return replace(way, threshold=known[kind])
 
     return settle
 

@@ -2,8 +2,9 @@
 
 Every question, or every batch of questions of about the same length, is answered by all ways of
 decoding before the next one is begun, each time in another order, so that whatever else the machine
-does falls on all of them alike. One text at a time is how a device of one user decodes, a batch is
-how a server does; speed is that of the decoding steps, without the prompt.
+does falls on all of them alike; its prompt is read once for all. One text at a time is how a device
+of one user decodes, a batch is how a server does; speed is that of the decoding steps, without the
+prompt.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from itertools import groupby
 from dynexit.errors import UserError
 from dynexit.evaluation.fitting import answer_room, fit_prompt
 from dynexit.evaluation.tasks.task import Question, Task
-from dynexit.evaluation.ways import Way, decoding
+from dynexit.evaluation.ways import Way, decoding, policy_of
 from dynexit.inference.generation import Generation
+from dynexit.inference.prompts import encode_prompt
+from dynexit.inference.reading import Reading, read
 from dynexit.inference.settings import GenerationSettings
 from dynexit.models.loading import Model
 
@@ -93,6 +96,7 @@ class _Run:
             )
         self.task = task
         self._model = model
+        self._policies = [policy_of(way) for way in ways.values()]
         self._ways = {name: decoding(model, way) for name, way in ways.items()}
         self._made: dict[str, dict[int, Generation]] = {name: {} for name in ways}
 
@@ -121,8 +125,9 @@ class _Run:
         """Answer these questions in every way, beginning with another one each ``turn``."""
         names = list(self._ways)
         first = turn % len(names)
+        reading = self._read(group)
         for name in names[first:] + names[:first]:
-            made = self._decode(group, name)
+            made = self._decode(group, name, reading)
             self._made[name].update(zip(group, made, strict=True))
 
     def answers(self, name: str) -> list[Answer]:
@@ -130,9 +135,20 @@ class _Run:
         made = self._made[name]
         return [Answer(self.task, q, made[i]) for i, q in enumerate(self.task.questions)]
 
-    def _decode(self, group: Sequence[int], name: str) -> list[Generation]:
+    def _read(self, group: Sequence[int]) -> Reading | None:
+        """Their prompts read for all ways, where all of them are asked in the same words."""
+        questions = [self.task.questions[i] for i in group]
+        if len(self._ways) < 2 or any(len(question.pieces) > 1 for question in questions):
+            return None
+        prompts = [encode_prompt(self._model, question.prompt)[:-1] for question in questions]
+        chunk = settings_for(self.task).prefill_chunk
+        return read(self._model.backbone, prompts, self._policies, chunk)
+
+    def _decode(
+        self, group: Sequence[int], name: str, reading: Reading | None = None
+    ) -> list[Generation]:
         prompts = [self._prompt(i, name) for i in group]
-        made = self._ways[name](prompts, settings_for(self.task))
+        made = self._ways[name](prompts, settings_for(self.task), reading)
         # each has the time until it ended: make the times add up to that of the batch
         seconds, tokens = max(g.seconds for g in made), sum(len(g.tokens) for g in made)
         return [

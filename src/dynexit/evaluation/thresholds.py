@@ -6,6 +6,7 @@ This is a choice without a guarantee; risk control with one is in ``calibration`
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -17,16 +18,22 @@ GRID = tuple(1.0 / (1.0 + math.exp(-quarters / 4)) for quarters in range(-4, 57)
 
 
 def smallest_consistent(
-    consistency_at: Callable[[float], float], target: float, grid: Sequence[float] = GRID
+    consistency_at: Callable[[float], float],
+    target: float,
+    grid: Sequence[float] = GRID,
+    guess: float | None = None,
 ) -> float | None:
     """The smallest threshold of ``grid`` whose consistency is at least ``target``, or None.
 
     Consistency is taken to grow with the threshold, so the grid is searched by halving: a grid of
-    61 asks ``consistency_at`` (which decodes) for 6 thresholds.
+    61 asks ``consistency_at`` (which decodes) for 6 thresholds, or for 2 if ``guess`` is right.
     """
     low, high = 0, len(grid)  # every threshold below `low` failed, all from `high` on passed
+    guesses = [] if guess is None else [bisect_left(grid, guess) - 1, bisect_left(grid, guess)]
     while low < high:
-        middle = (low + high) // 2
+        middle = guesses.pop() if guesses else (low + high) // 2
+        if not low <= middle < high:
+            continue
         if consistency_at(grid[middle]) >= target:
             high = middle
         else:

@@ -10,6 +10,7 @@ from dynexit.exits.policy import ExitPolicy
 from dynexit.inference.generate import generate
 from dynexit.inference.generation import Drafting, Generation
 from dynexit.inference.prompts import Prompt
+from dynexit.inference.reading import Reading
 from dynexit.inference.settings import GenerationSettings
 from dynexit.inference.speculative.costs import draft_policy
 from dynexit.inference.speculative.settings import Lossless
@@ -25,7 +26,7 @@ class Verified:
 
 
 Way = ExitPolicy | Verified | None  # None is full depth
-Decode = Callable[[Sequence[Prompt], GenerationSettings], list[Generation]]
+Decode = Callable[[Sequence[Prompt], GenerationSettings, Reading | None], list[Generation]]
 
 
 def way_of(policy: ExitPolicy | None, drafts: Lossless | None) -> Way:
@@ -39,13 +40,17 @@ def policy_of(way: Way) -> ExitPolicy | None:
 
 
 def decoding(model: Model, way: Way) -> Decode:
-    """Answers the prompts of a call in one batch. What drafting has learned goes on from call to
-    call, as in a server."""
+    """Answers the prompts of a call in one batch, from a reading of them if there is one. What
+    drafting has learned goes on from call to call, as in a server."""
     if not isinstance(way, Verified):
-        return lambda prompts, settings: generate(model, prompts, settings, way)
+        return lambda prompts, settings, reading: generate(
+            model, prompts, settings, way, reading=reading
+        )
     policy, drafts = way.policy, way.settings
     learned = draft_policy(model.backbone.config, policy, drafts)
-    return lambda prompts, settings: generate(model, prompts, settings, policy, drafts, learned)
+    return lambda prompts, settings, reading: generate(
+        model, prompts, settings, policy, drafts, learned, reading
+    )
 
 
 def all_drafting(answers: Iterable[Drafting | None]) -> Drafting | None:

@@ -8,7 +8,7 @@ free slots that ``clear`` makes ready for other texts.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -109,6 +109,12 @@ class Decoder:
     def _padded(self, parts: list[list[int]], width: int) -> Tensor:
         rows = [part + [0] * (width - len(part)) for part in parts]
         return torch.tensor(rows, device=self.backbone.device)
+
+    def observe(self, place: Placement, states: Mapping[int, Tensor]) -> None:
+        """Show the judge tokens of prompts by their states [B, T, hidden] after its exit layers."""
+        if self.policy is not None:
+            for exit, layer in enumerate(self.policy.layers):
+                self.policy.judge.observe(exit, states[layer], self._judging, place)
 
     def _read(self, ids: Tensor, place: Placement) -> None:
         hidden, start = self.backbone.embed(ids), 0

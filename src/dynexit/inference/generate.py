@@ -9,6 +9,7 @@ from dynexit.exits.policy import ExitPolicy
 from dynexit.inference.decoder import Decoder
 from dynexit.inference.generation import GeneratedToken, Generation
 from dynexit.inference.prompts import Prompt, begin_answers, capacity
+from dynexit.inference.reading import Reading, read_prompts
 from dynexit.inference.sampling import Sampler
 from dynexit.inference.settings import GenerationSettings
 from dynexit.inference.speculative.draft_policy import DraftPolicy
@@ -24,6 +25,7 @@ def generate(
     policy: ExitPolicy | None = None,
     lossless: Lossless | None = None,
     drafting: DraftPolicy | None = None,
+    reading: Reading | None = None,
 ) -> list[Generation]:
     """Answer every prompt, all of them in one batch; a single string gives a list of one.
 
@@ -31,11 +33,13 @@ def generate(
     ``lossless`` the policy's exits draft and the last layer decides, so that the answers are those
     of the full model; ``policy.state`` has no part in that. How far to draft is learned anew in
     each call, or goes on from call to call with a ``drafting`` of one's own (see
-    ``speculative.costs.draft_policy``).
+    ``speculative.costs.draft_policy``). The prompts' last token aside, a ``reading`` of them is
+    gone on from where there is one.
     Raises ``UserError`` for an empty prompt or one beyond the model's context.
     """
     texts: list[Prompt] = [prompts] if isinstance(prompts, str) else list(prompts)
-    run = _run(model, texts, settings or GenerationSettings(), policy, lossless, drafting)
+    wanted = settings or GenerationSettings()
+    run = _run(model, texts, wanted, policy, lossless, drafting, reading)
     for _ in run.steps():
         pass
     return run.generations()
@@ -48,10 +52,11 @@ def _run(
     policy: ExitPolicy | None,
     lossless: Lossless | None,
     drafting: DraftPolicy | None,
+    reading: Reading | None = None,
 ) -> Run | SpeculativeRun:
     if lossless is None or policy is None:  # where no token leaves early, nothing is drafted
-        return Run(model, prompts, settings, policy)
-    return SpeculativeRun(model, prompts, settings, policy, lossless, drafting)
+        return Run(model, prompts, settings, policy, reading)
+    return SpeculativeRun(model, prompts, settings, policy, lossless, drafting, reading)
 
 
 class Stream:
@@ -92,22 +97,21 @@ class Run:
         prompts: Sequence[Prompt],
         settings: GenerationSettings,
         policy: ExitPolicy | None,
+        reading: Reading | None = None,
     ) -> None:
         backbone, rows = model.backbone, len(prompts)
         self._answers = begin_answers(model, prompts, settings)
         self._decoder = Decoder(backbone, rows, capacity(self._answers), policy)
         self._sampler = Sampler(settings, rows, backbone.config.vocab)
-        self._chunk = settings.prefill_chunk
+        self._reading, self._chunk = reading, settings.prefill_chunk
         self._depth = backbone.depth
         self._prefill_seconds = 0.0
 
     def steps(self) -> Iterator[dict[int, list[GeneratedToken]]]:
         """The new tokens of each step by the number of their prompt."""
-        begin = time.perf_counter()
-        self._decoder.prefill([answer.prompt[:-1] for answer in self._answers], self._chunk)
-        for row, answer in enumerate(self._answers):
-            self._sampler.see(row, answer.prompt)
-        self._prefill_seconds = time.perf_counter() - begin
+        self._prefill_seconds = read_prompts(
+            self._decoder, self._sampler, self._answers, self._chunk, self._reading
+        )
         active = list(range(len(self._answers)))
         seconds = 0.0
         while active:

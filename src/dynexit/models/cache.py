@@ -99,6 +99,17 @@ class Cache:
                 state.keep(index.to(state.tensors()[0].device))
         self.rows = len(rows)
 
+    def copy_from(self, other: Cache) -> None:
+        """Take over the states of a new text in ``other``: the same model's cache, with as many
+        rows and no more capacity."""
+        for state, source in zip(self.states, other.states, strict=True):
+            if isinstance(state, AttentionState) and isinstance(source, AttentionState):
+                state.k[:, :, : other.capacity].copy_(source.k)
+                state.v[:, :, : other.capacity].copy_(source.v)
+            elif isinstance(state, RecurrentState) and isinstance(source, RecurrentState):
+                state.conv.copy_(source.conv)
+                state.ssm.copy_(source.ssm)
+
     def snapshot(self) -> list[tuple[Tensor, Tensor] | None]:
         """A copy of the recurrent states. Keys and values need none: see ``truncate``."""
         return [

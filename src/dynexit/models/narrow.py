@@ -31,7 +31,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     flat = x.reshape(-1, x.shape[-1])
     if 0 < len(flat) <= _FEW and kernels.available(flat, weight):
         matrix = Matrix(weight, bias)
-        y = torch.cat([kernels.multiply(part, matrix)[0] for part in flat.split(MOST_TOKENS)])
+        parts = torch.split(flat, MOST_TOKENS)
+        y = torch.cat([kernels.multiply(part, matrix)[0] for part in parts])
     else:
         y = _widened(flat, weight, bias)
     return y.view(*x.shape[:-1], len(weight))
@@ -55,7 +56,7 @@ def _slow(x: Tensor) -> bool:
 @functools.cache
 def _slow_types() -> frozenset[torch.dtype]:
     """The types that oneDNN, which PyTorch multiplies them with, has no kernels for here."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch._C._has_mkldnn:
         return frozenset((torch.bfloat16, torch.float16))
     fast = {
         torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported(),

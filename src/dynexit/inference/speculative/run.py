@@ -9,6 +9,7 @@ from dynexit.exits.policy import ExitPolicy
 from dynexit.inference.answer import Answer
 from dynexit.inference.generation import Drafting, GeneratedToken, Generation
 from dynexit.inference.prompts import Prompt, begin_answers, capacity
+from dynexit.inference.reading import Reading, read_prompts
 from dynexit.inference.sampling import Sampler
 from dynexit.inference.settings import GenerationSettings
 from dynexit.inference.speculative.costs import draft_policy
@@ -29,6 +30,7 @@ class SpeculativeRun:
         policy: ExitPolicy,
         lossless: Lossless,
         drafting: DraftPolicy | None = None,
+        reading: Reading | None = None,
     ) -> None:
         backbone, rows = model.backbone, len(prompts)
         self._answers = begin_answers(model, prompts, settings)
@@ -41,7 +43,7 @@ class SpeculativeRun:
             lossless,
             drafting or draft_policy(backbone.config, policy, lossless),
         )
-        self._chunk = settings.prefill_chunk
+        self._reading, self._chunk = reading, settings.prefill_chunk
         self._depth = backbone.depth
         self._prefill_seconds = 0.0
         self._draft_seconds = [0.0] * rows
@@ -53,13 +55,10 @@ class SpeculativeRun:
 
     def steps(self) -> Iterator[dict[int, list[GeneratedToken]]]:
         """The new tokens of each step that has any, by the number of their prompt."""
-        begin = time.perf_counter()
-        prompts = [answer.prompt[:-1] for answer in self._answers]
-        self._speculation.decoder.prefill(prompts, self._chunk)
-        for row, answer in enumerate(self._answers):
-            self._sampler.see(row, answer.prompt)
-        self._prefill_seconds = time.perf_counter() - begin
-        active, seconds = list(range(len(prompts))), 0.0
+        self._prefill_seconds = read_prompts(
+            self._speculation.decoder, self._sampler, self._answers, self._chunk, self._reading
+        )
+        active, seconds = list(range(len(self._answers))), 0.0
         while active:
             begin = time.perf_counter()
             feeds = {row: self._feed(row) for row in active}
