@@ -36,8 +36,8 @@ class DemoRecipe:
     """How much is done. ``validation`` and ``questions`` are numbers of questions of each task;
     ``target`` is the consistency that a threshold must reach on the validation questions."""
 
-    validation: int = 45
-    questions: int = 20
+    validation: int = 35
+    questions: int = 25
     target: float = 0.97
     training: ExitRecipe = field(default_factory=lambda: ExitRecipe(prompts=450, epochs=8))
 
