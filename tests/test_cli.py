@@ -351,7 +351,8 @@ def test_a_reader_that_has_seen_enough(mistral: str) -> None:
 def test_stopped_training_goes_on(mistral: str, tmp_path: Path) -> None:
     data, out = tmp_path / "prompts.txt", tmp_path / "out"
     data.write_text("".join(f"prompt {n}\n" for n in range(4000)))
-    code = "from dynexit.cli import main; main()"
+    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heeded}; from dynexit.cli import main; main()"  # ignored where tests run unattended
     arguments = ("--data", str(data), "--prompts", "4000", "--out", str(out))
     process = subprocess.Popen(
         [sys.executable, "-c", code, "train-exits", mistral, *arguments],
