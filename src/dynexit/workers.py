@@ -1,7 +1,8 @@
 """The workers of a job: the processes that ``torchrun`` started together, or this one alone.
 
-They work on one directory that all of them see, and say to each other only numbers. Nothing here
-depends on which of them is which, so that a job of any number of workers has the same result.
+They work on one directory that all of them see, and say to each other only numbers and lines of
+text. Nothing here depends on which of them is which, so that a job of any number of workers has the
+same result.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 _PATIENCE = timedelta(days=7)  # one may fit for long while the others wait; torchrun ends the dead
 
@@ -67,6 +69,18 @@ class Workers:
         padded = numbers.new_zeros(max(lengths))
         padded[: len(numbers)] = numbers
         return torch.cat([n[:k] for n, k in zip(self.each(padded), lengths, strict=True)])
+
+    def all_lines(self, lines: Sequence[str]) -> list[str]:
+        """The lines of all workers one after another; none has a line end in it."""
+        if self.count == 1:
+            return list(lines)
+        raw = bytearray("".join(f"{line}\n" for line in lines), "utf-8")
+        mine = torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0).to(torch.uint8)
+        return bytes(self.joined(mine).tolist()).decode().split("\n")[:-1]
+
+    def mesh(self, device: torch.device) -> DeviceMesh:
+        """All workers in a row, for parts of a model on devices of that type."""
+        return init_device_mesh(device.type, (self.count,))
 
 
 ALONE = Workers()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynexit.commands.loading import load
+from dynexit.commands.loading import load, load_stage, own_device
 from dynexit.commands.options import (
     DataDir,
     DecideEvery,
@@ -32,7 +33,7 @@ from dynexit.commands.options import (
     names,
     whole_numbers,
 )
-from dynexit.commands.output import counting, note, out, print_json
+from dynexit.commands.output import counting, note, out, print_json, said_by_first
 from dynexit.evaluation.certified import certified_drafting, choose_certified
 from dynexit.exits.choice import REFERENCE, REFERENCE_JUDGE, Choice, Wish
 
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
     from dynexit.evaluation.tasks import Task
     from dynexit.inference.speculative.settings import Lossless as LosslessSettings
     from dynexit.models.loading import Model as LoadedModel
+    from dynexit.workers import Workers
 
+QUESTIONS, LAYERS = "questions", "layers"
 OWN = "reference"  # the task the reference models were trained for
 CAUTION = (
     "the reference models know only their own small corpus: their scores on official tasks mean "
@@ -88,6 +91,15 @@ def evaluate(
     verify_every: VerifyEvery = None,
     verify_below: VerifyBelow = None,
     data_dir: DataDir = None,
+    share: Annotated[
+        str,
+        typer.Option(
+            "--share",
+            metavar="WHAT",
+            help="What processes started by torchrun share: questions, or the layers of a model "
+            "that is too large for one.",
+        ),
+    ] = QUESTIONS,
     dtype: Dtype = None,
     device: Device = "auto",
     json: Json = False,
@@ -103,11 +115,16 @@ def evaluate(
 
     Example: `dynexit eval reference:mamba2 --limit 20`
 
+    Several workers: `torchrun --nproc-per-node 2 -m dynexit eval MODEL`
+
     Example: `dynexit eval DIR --exits EXITS --tasks coqa,triviaqa --data-dir official --batch 32`
     """
     from dynexit.errors import UserError
     from dynexit.evaluation.tasks import load_tasks
+    from dynexit.workers import ALONE, joined_workers
 
+    if share not in (QUESTIONS, LAYERS):
+        raise UserError(f"--share {share!r}: workers share {QUESTIONS} or {LAYERS}")
     if batch < 1:
         raise UserError(f"--batch {batch}: at least 1 question is decoded at once")
     asked = load_tasks(names(tasks), limit, data_dir, history)
@@ -117,14 +134,20 @@ def evaluate(
     chosen = None if layers is None else whole_numbers("--layers", layers)
     how = drafting_settings(lossless, max_draft, strict, verify_every, verify_below)
     wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every, screen, lossless)
-    loaded = load(model, dtype, device)
-    choice = choose_certified(loaded, wish, risk)
-    how = certified_drafting(choice, how)
-    caution = {"note": CAUTION} if model.startswith(REFERENCE) and set(asked) - {OWN} else {}
-    for line in caution.values():
-        note(line)
-    results = _run(loaded, asked, choice, how, batch)
-    if json:
+    with joined_workers() as workers, said_by_first(workers):
+        if share == LAYERS:
+            loaded, sharing = load_stage(model, dtype, device, workers), ALONE
+        else:
+            loaded, sharing = load(model, dtype, own_device(device, workers)), workers
+        choice = choose_certified(loaded, wish, risk)
+        how = certified_drafting(choice, how)
+        caution = {"note": CAUTION} if model.startswith(REFERENCE) and set(asked) - {OWN} else {}
+        for line in caution.values():
+            note(line)
+        results = _run(loaded, asked, choice, how, batch, sharing)
+        if not json:
+            _show(model, choice, results)
+            return
         print_json(
             {
                 "model": model,
@@ -137,19 +160,21 @@ def evaluate(
                 **caution,
             }
         )
-    else:
-        from dynexit.reporting.tables import percent, task_table
 
-        out().print(f"{model}, judge {choice.judge}, state {choice.state}", style="bold")
-        out().print(task_table({name: result.found for name, result in results.items()}))
-        for name, result in results.items():
-            if (drafting := result.found.drafting) is not None:
-                out().print(
-                    f"{name}: {percent(drafting.acceptance_rate)} of {drafting.drafts} drafts "
-                    f"accepted, {drafting.mean_acceptance_length:.1f} at a time"
-                )
-            if result.skipped:
-                note(f"{name}: {result.skipped} questions do not fit the context and are left out")
+
+def _show(model: str, choice: Choice, results: Mapping[str, Result]) -> None:
+    from dynexit.reporting.tables import percent, task_table
+
+    out().print(f"{model}, judge {choice.judge}, state {choice.state}", style="bold")
+    out().print(task_table({name: result.found for name, result in results.items()}))
+    for name, result in results.items():
+        if (drafting := result.found.drafting) is not None:
+            out().print(
+                f"{name}: {percent(drafting.acceptance_rate)} of {drafting.drafts} drafts "
+                f"accepted, {drafting.mean_acceptance_length:.1f} at a time"
+            )
+        if result.skipped:
+            note(f"{name}: {result.skipped} questions do not fit the context and are left out")
 
 
 def _run(
@@ -158,13 +183,14 @@ def _run(
     choice: Choice,
     how: LosslessSettings | None,
     batch: int,
+    workers: Workers,
 ) -> dict[str, Result]:
     from dynexit.evaluation.results import run_tasks
     from dynexit.evaluation.ways import way_of
 
     total = sum(len(task.questions) for parts in asked.values() for task in parts)
     with counting(f"{model.name}: answering", total) as tick:
-        return run_tasks(model, asked, way_of(choice.policy, how), tick, batch)
+        return run_tasks(model, asked, way_of(choice.policy, how), tick, batch, workers)
 
 
 def _said(how: LosslessSettings | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynexit.commands.loading import load
+from dynexit.commands.loading import load_stage
 from dynexit.commands.options import (
     SAMPLING_PANEL,
     DecideEvery,
@@ -35,7 +35,7 @@ from dynexit.commands.options import (
     drafting_settings,
     whole_numbers,
 )
-from dynexit.commands.output import out, print_json
+from dynexit.commands.output import out, print_json, said_by_first
 from dynexit.commands.prompt import read_prompt, unescaped
 from dynexit.evaluation.certified import certified_drafting, choose_certified
 from dynexit.exits.choice import Choice, Wish
@@ -109,10 +109,13 @@ def generate(
     training. With --lossless the exits only draft, and the text is the full model's; --json then
     also decodes at full depth, to tell the speedup.
 
+    Processes that `torchrun` starts share the layers of a model that is too large for one.
+
     Example: `dynexit generate reference:mistral "Question: What is the capital of
     France?\\nAnswer:" --judge mamba --show-depth`
     """
     from dynexit.inference.settings import from_generation_config
+    from dynexit.workers import joined_workers
 
     text = read_prompt(prompt)
     said: dict[str, Any] = {
@@ -129,14 +132,15 @@ def generate(
     chosen = None if layers is None else whole_numbers("--layers", layers)
     how = drafting_settings(lossless, max_draft, strict, verify_every, verify_below)
     wish = Wish(exits, judge, threshold, exit_layer, chosen, state, decide_every, screen, lossless)
-    loaded = load(model, dtype, device)
-    settings = from_generation_config(loaded.generation, **said)
-    choice = choose_certified(loaded, wish, risk)
-    how = certified_drafting(choice, how)
-    if json:
-        print_json(_measured(loaded, text, settings, choice, how))
-    else:
-        _show(loaded, text, settings, choice, how, show_depth)
+    with joined_workers() as workers, said_by_first(workers):
+        loaded = load_stage(model, dtype, device, workers)
+        settings = from_generation_config(loaded.generation, **said)
+        choice = choose_certified(loaded, wish, risk)
+        how = certified_drafting(choice, how)
+        if json:
+            print_json(_measured(loaded, text, settings, choice, how))
+        else:
+            _show(loaded, text, settings, choice, how, show_depth)
 
 
 def _measured(

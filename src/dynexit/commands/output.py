@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from dynexit.workers import Workers
 
 
 def print_json(data: Mapping[str, Any]) -> None:
@@ -57,6 +60,17 @@ def counting(title: str, total: int) -> Iterator[Callable[[], None]]:
     ) as bar:
         line = bar.add_task(title, total=total)
         yield lambda: bar.advance(line)
+
+
+@contextmanager
+def said_by_first(workers: Workers) -> Iterator[None]:
+    """Within this, of several workers only the first one's output is seen."""
+    with ExitStack() as stack:
+        if not workers.first:
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(redirect_stdout(nowhere))
+            stack.enter_context(redirect_stderr(nowhere))
+        yield
 
 
 def note(text: str) -> None:

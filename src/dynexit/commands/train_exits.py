@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynexit.commands.loading import load, on_gpu
+from dynexit.commands.loading import load, own_device
 from dynexit.commands.options import Device, Dtype, Json, Model, bytes_of, whole_numbers
 from dynexit.commands.output import out, print_json
 from dynexit.errors import UserError
@@ -189,7 +189,7 @@ def train_exits(
     )
     memory = bytes_of("--memory-budget", memory_budget)
     with joined_workers() as workers:
-        place = f"cuda:{workers.local}" if workers.count > 1 and on_gpu(device) else device
+        place = own_device(device, workers)
         loaded = load(model, dtype, place, layers_on_disk=memory is not None)
         means = Means(collections, memory, workers)
         with claimed(out_dir):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from dynexit.evaluation.consistency import consistency
@@ -17,6 +18,7 @@ from dynexit.inference.generation import GeneratedToken, Generation
 from dynexit.inference.likelihood import Likelihood, log_likelihood
 from dynexit.models.config import BackboneConfig
 from dynexit.models.loading import Model
+from dynexit.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,40 @@ def weigh_all(
     policies: Mapping[str, ExitPolicy],
     tick: Callable[[], None] = lambda: None,
     batch: int = 16,
+    workers: Workers = ALONE,
 ) -> dict[str, list[Weighed]]:
     """The options of every question as weighed by the full model, under ``FULL``, and by each
-    policy, ``batch`` questions at a time. ``tick`` is called after each question."""
+    policy, ``batch`` questions at a time, which ``workers`` share. ``tick`` is called after each
+    question."""
     ways: dict[str, ExitPolicy | None] = {FULL: None, **policies}
     weighed: dict[str, list[Weighed]] = {name: [] for name in ways}
     for task in tasks:
-        for begin in range(0, len(task.questions), batch):
+        found: dict[str, dict[int, Weighed]] = {name: {} for name in ways}
+        for begin in workers.share(range(0, len(task.questions), batch)):
             group = task.questions[begin : begin + batch]
             for name, policy in ways.items():
-                weighed[name] += _weigh(model, task, group, policy)
+                found[name].update(enumerate(_weigh(model, task, group, policy), begin))
             for _ in group:
                 tick()
+        _exchange(task, found, workers)
+        for name, some in found.items():
+            weighed[name] += [some[number] for number in range(len(task.questions))]
     return weighed
+
+
+def _exchange(task: Task, found: Mapping[str, dict[int, Weighed]], workers: Workers) -> None:
+    """Put what the other workers weighed into ``found``, and give them what is there."""
+    if workers.count == 1:
+        return
+    lines = [
+        json.dumps([name, number, [asdict(option) for option in one.options]])
+        for name, some in found.items()
+        for number, one in some.items()
+    ]
+    for line in workers.all_lines(lines):
+        name, number, options = json.loads(line)
+        likelihoods = tuple(map(Likelihood.from_json, options))
+        found[name][number] = Weighed(task, task.questions[number], likelihoods)
 
 
 def _weigh(

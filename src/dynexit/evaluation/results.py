@@ -18,6 +18,7 @@ from dynexit.evaluation.ways import Verified, Way, policy_of
 from dynexit.exits.policy import ExitPolicy
 from dynexit.models.config import BackboneConfig
 from dynexit.models.loading import Model
+from dynexit.workers import ALONE, Workers
 
 _WAY = "early"
 Made = TypeVar("Made", Answer, Weighed)
@@ -41,10 +42,12 @@ def run_tasks(
     way: Way,
     tick: Callable[[], None] = lambda: None,
     batch: int = 1,
+    workers: Workers = ALONE,
 ) -> dict[str, Result]:
     """Results by task; a name that stands for several has theirs before its own over all.
 
-    ``batch`` questions are answered at once. ``tick`` is called once for each question, also for
+    ``batch`` questions are answered at once, and ``workers`` share them; each has all results, but
+    for times, which are its own. ``tick`` is called once for each question, also for
     those that are skipped. Raises ``UserError`` where no question of a task fits the context, and
     where drafts are asked of one that decodes nothing.
     """
@@ -63,11 +66,13 @@ def run_tasks(
             raise UserError(f"task {name}: no question fits the context of {model.name}")
         config = model.backbone.config
         if any(part.weigh is not None for part in parts):
-            weighed = weigh_all(model, whole, {_WAY: policy} if policy else {}, tick, batch)
+            policies = {_WAY: policy} if policy else {}
+            weighed = weigh_all(model, whole, policies, tick, batch, workers)
             results |= _measured(name, skipped, weighed, measure_choices, config, policy)
         else:
-            answers = answer_all(model, whole, {_WAY: way} if way else {}, tick, batch)
-            measure_these = _measuring(model, answers[FULL], way)
+            ways = {_WAY: way} if way else {}
+            answers = answer_all(model, whole, ways, tick, batch, workers)
+            measure_these = _measuring(model, answers[FULL], way, workers)
             results |= _measured(name, skipped, answers, measure_these, config, policy)
     return results
 
@@ -81,12 +86,12 @@ def _check(asked: Mapping[str, Sequence[Task]], way: Way) -> None:
         )
 
 
-def _measuring(model: Model, full: Sequence[Answer], way: Way) -> Measure[Answer]:
+def _measuring(model: Model, full: Sequence[Answer], way: Way, workers: Workers) -> Measure[Answer]:
     """``measure``, with agreement along the full model's answers where prompts are known and exits
     have the last word."""
     if not isinstance(way, ExitPolicy) or any(answer.question.pieces for answer in full):
         return measure
-    agreeing = forced_agreement(model, full, way)
+    agreeing = forced_agreement(model, full, way, workers=workers)
     known = {id(answer): count for answer, count in zip(full, agreeing, strict=True)}
 
     def measured(

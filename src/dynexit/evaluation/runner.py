@@ -9,8 +9,9 @@ prompt.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 
 from dynexit.errors import UserError
@@ -22,6 +23,7 @@ from dynexit.inference.prompts import encode_prompt
 from dynexit.inference.reading import Reading, read
 from dynexit.inference.settings import GenerationSettings
 from dynexit.models.loading import Model
+from dynexit.workers import ALONE, Workers
 
 FULL = "full"
 _LEAST_CHARACTERS = 2  # of a token in running text, for planning memory
@@ -53,11 +55,13 @@ def answer_all(
     ways: Mapping[str, Way],
     tick: Callable[[], None] = lambda: None,
     batch: int = 1,
+    workers: Workers = ALONE,
 ) -> dict[str, list[Answer]]:
     """The answers of the full model, under ``FULL``, and of each way, in order of questions.
 
     ``batch`` questions are decoded at once. What drafting learns goes on through the questions of
-    a task. ``tick`` is called after each question.
+    a task. ``workers`` share the batches, and each has all answers in the end. ``tick`` is called
+    after each question.
     """
     ways = {FULL: None, **ways}
     runs = [_Run(model, task, ways) for task in tasks]
@@ -65,10 +69,13 @@ def answer_all(
         first.warm_up()
     number = 0
     for run in runs:
-        for group in run.groups(batch):
-            run.answer(group, number)
-            number += 1
-            for _ in group:
+        for turn in run.turns(batch):
+            for group in workers.share(turn):
+                run.answer(group, number)
+                number += 1
+                for _ in group:
+                    tick()
+            for _ in range(run.exchange(turn, workers)):
                 tick()
     return {name: [answer for run in runs for answer in run.answers(name)] for name in ways}
 
@@ -80,8 +87,9 @@ def answer_in_batches(
     found: list[Generation] = []
     for task in tasks:
         run = _Run(model, task, {FULL: way})
-        for group in run.groups(size):
-            run.answer(group, 0)
+        for turn in run.turns(size):
+            for group in turn:
+                run.answer(group, 0)
         found += [answer.generation for answer in run.answers(FULL)]
     return found
 
@@ -100,9 +108,10 @@ class _Run:
         self._ways = {name: decoding(model, way) for name, way in ways.items()}
         self._made: dict[str, dict[int, Generation]] = {name: {} for name in ways}
 
-    def groups(self, size: int) -> Iterator[list[int]]:
+    def turns(self, size: int) -> Iterator[list[list[int]]]:
         """Numbers of questions to decode together, at most ``size`` and no more than memory should
-        hold. Where the model's own answers are part of the prompt, earlier turns come first."""
+        hold. Where the model's own answers are part of the prompt, there is a list of such groups
+        for every turn, one after the other; else one list of all."""
         questions = self.task.questions
         longest = max((len(question.prompt) for question in questions), default=0)
         tokens = longest // _LEAST_CHARACTERS + self.task.max_new_tokens
@@ -113,11 +122,11 @@ class _Run:
         )
         for _, turn in groupby(order, key=lambda i: len(questions[i].pieces)):
             numbers = list(turn)
-            yield from (numbers[i : i + size] for i in range(0, len(numbers), size))
+            yield [numbers[i : i + size] for i in range(0, len(numbers), size)]
 
     def warm_up(self) -> None:
         """The first calls pay for memory, threads and pages of weights that later ones have."""
-        group = next(self.groups(1))
+        group = next(self.turns(1))[0]
         for name in self._ways:
             self._decode(group, name)
 
@@ -129,6 +138,22 @@ class _Run:
         for name in names[first:] + names[:first]:
             made = self._decode(group, name, reading)
             self._made[name].update(zip(group, made, strict=True))
+
+    def exchange(self, turn: Sequence[Sequence[int]], workers: Workers) -> int:
+        """Give the other ``workers`` what this one answered of a turn, and take theirs; how many
+        questions these are."""
+        if workers.count == 1:
+            return 0
+        mine = [i for group in workers.share(turn) for i in group]
+        lines = [
+            json.dumps([name, i, asdict(made[i])])
+            for name, made in self._made.items()
+            for i in mine
+        ]
+        for line in workers.all_lines(lines):
+            name, number, row = json.loads(line)
+            self._made[name].setdefault(number, Generation.from_json(row))
+        return sum(map(len, turn)) - len(mine)
 
     def answers(self, name: str) -> list[Answer]:
         """One way's answers in order of questions."""

@@ -136,6 +136,10 @@ class Copy:
 
     def session(self, backbone: Layers, cache: Cache) -> SkippedStateSession:
         self.check(backbone.config)
+        if None in cache.states:
+            raise UserError(
+                "state policy 'copy' needs all layers in one process: use propagate or recompute"
+            )
         return _CopySession(backbone, cache)
 
 

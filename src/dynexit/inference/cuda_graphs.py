@@ -18,6 +18,7 @@ import torch
 from dynexit.inference.segments import SMALLEST_BUCKET, FixedSegments, Segment
 from dynexit.models import Backbone, Cache
 from dynexit.models.layers import Layers
+from dynexit.models.stages import StagedBackbone
 
 SWITCH = "DYNEXIT_CUDA_GRAPHS"
 Replay = Callable[[], object]
@@ -95,6 +96,8 @@ class GraphSegments(RecordedSegments):
 
 def segments(backbone: Backbone, cache: Cache) -> Layers:
     """What runs the layers of ``backbone`` on ``cache`` while decoding: graphs on a CUDA device
-    (unless the environment has ``DYNEXIT_CUDA_GRAPHS=off``), elsewhere the backbone itself."""
+    (unless the environment has ``DYNEXIT_CUDA_GRAPHS=off``), elsewhere the backbone itself, as for
+    one whose layers are in several processes."""
     wanted = os.environ.get(SWITCH, "on").lower() != "off"
-    return GraphSegments(backbone, cache) if wanted and backbone.device.type == "cuda" else backbone
+    here = backbone.device.type == "cuda" and not isinstance(backbone, StagedBackbone)
+    return GraphSegments(backbone, cache) if wanted and here else backbone

@@ -8,10 +8,11 @@ the exit. Probabilities are natural logarithms of the softmax over the whole voc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,12 @@ class Likelihood:
     greedy: tuple[bool, ...]
     exit_layers: tuple[int, ...]
     prompt_tokens: int
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Likelihood:
+        """What ``dataclasses.asdict`` made a row of."""
+        logprobs, greedy, layers = (tuple(row[n]) for n in ("logprobs", "greedy", "exit_layers"))
+        return cls(logprobs, greedy, layers, row["prompt_tokens"])
 
     @property
     def total(self) -> float:

@@ -91,9 +91,11 @@ class OneLayer:
                 )
 
 
-def bring_in(backbone: Backbone) -> None:
-    """Take all layers of a backbone that was left on disk as ``load_backbone`` would have."""
-    for block in backbone.blocks():
+def bring_in(backbone: Backbone, layers: range | None = None) -> None:
+    """Take all ``layers`` (from 0; None: every one) of a backbone that was left on disk as
+    ``load_backbone`` would have."""
+    wanted = range(backbone.depth) if layers is None else layers
+    for block in backbone.blocks()[wanted.start : wanted.stop]:
         for name, parameter in dict(block.named_parameters()).items():
             ready = _as_run(name, parameter, backbone.dtype).to(backbone.device)
             assign(block, name, nn.Parameter(ready, requires_grad=False))
