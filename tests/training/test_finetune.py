@@ -24,6 +24,7 @@ from dynexit.training.finetune.curve import exit_curve
 from dynexit.training.finetune.lora import add_lora
 from dynexit.training.finetune.objective import EarlyExitObjective
 from dynexit.training.finetune.texts import Rows, load_texts
+from dynexit.workers import Workers
 from models import zoo
 from training.tiny import EOS, Letters, backbone, tiny_model
 
@@ -309,7 +310,7 @@ def test_every_text_comes_before_any_comes_again(tmp_path: Path) -> None:
     for epoch in range(2):
         numbers = [texts._number(epoch * count + at) for at in range(count)]
         assert sorted(numbers) == list(range(count))
-    shares = [texts.batch(0, 4, rank, 2).ids for rank in range(2)]
+    shares = [texts.batch(0, 4, Workers(rank, 2)).ids for rank in range(2)]
     whole = texts.batch(0, 4).ids
     for rank, share in enumerate(shares):
         assert torch.equal(share, whole[rank::2, : share.shape[1]])

@@ -15,11 +15,14 @@ import pytest
 COLLECT = ("--layers", "6,12", "--epochs", "2", "--max-new-tokens", "8")
 
 
+def launch(workers: int) -> list[str]:
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)]
+    return [sys.executable, *(several if workers > 1 else []), "-m", "dynexit"]
+
+
 def command(workers: int, out: Path, prompts: int, judge: str = "mamba") -> list[str]:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)]
-    words = ["-m", "dynexit", "train-exits", "reference:mamba2", "--judge", judge]
-    asked = [*words, "--prompts", str(prompts), *COLLECT, "--out", str(out), "--json"]
-    return [sys.executable, *(launch if workers > 1 else []), *asked]
+    words = ["train-exits", "reference:mamba2", "--judge", judge, "--prompts", str(prompts)]
+    return [*launch(workers), *words, *COLLECT, "--out", str(out), "--json"]
 
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -45,6 +48,33 @@ def test_two_workers_have_the_result_of_one(judge: str, tmp_path: Path) -> None:
     both = run(2, tmp_path / "two", 40, judge)
     assert both["exits"] == alone["exits"]
     assert files(tmp_path / "two") == files(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_two_workers_finetune_as_one(tmp_path: Path) -> None:
+    """But for the rounding of sums: the same texts in each step, which skip the same layers."""
+    size = ("--steps", "4", "--batch", "4", "--length", "48", "--held-out", "4", "--lr", "1e-3")
+    words = ["finetune", "reference:mamba2", *size, "--layer-dropout", "0.5", "--json"]
+    found = []
+    for workers in (1, 2):
+        out = ("--out", str(tmp_path / str(workers)))
+        done = subprocess.run(
+            [*launch(workers), *words, *out], env=ENVIRONMENT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    alone, both = ([row["after"]["loss"] for row in one["exits"]] for one in found)
+    before = [row["before"]["loss"] for row in found[0]["exits"]]
+    assert both == pytest.approx(alone, rel=2e-3)
+    assert before != pytest.approx(alone, rel=2e-2)
+
+
+@pytest.mark.slow
+def test_a_batch_that_workers_cannot_share(tmp_path: Path) -> None:
+    words = ["finetune", "reference:mamba2", "--batch", "3", "--out", str(tmp_path / "out")]
+    done = subprocess.run([*launch(2), *words], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "--batch 3 is not shared evenly by 2 processes" in done.stderr
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynexit.commands.loading import load
+from dynexit.commands.loading import load, own_device
 from dynexit.commands.options import Device, Dtype, Json, Model, whole_numbers
-from dynexit.commands.output import out, print_json
+from dynexit.commands.output import out, print_json, said_by_first
 
 if TYPE_CHECKING:
     from dynexit.training.finetune import Finetuned
@@ -150,6 +150,7 @@ def finetune(
     from dynexit.locks import claimed
     from dynexit.training.finetune import FinetuneRecipe
     from dynexit.training.finetune import finetune as train
+    from dynexit.workers import joined_workers
 
     recipe = FinetuneRecipe(
         steps=steps,
@@ -167,12 +168,14 @@ def finetune(
         seed=seed,
         save_every=save_every,
     )
-    with claimed(out_dir):
-        result = train(load(model, dtype, device), recipe, out_dir, data)
-    if json:
-        print_json(describe(result, out_dir, recipe.steps))
-    else:
-        _show(result, out_dir)
+    with joined_workers() as workers, said_by_first(workers):
+        loaded = load(model, dtype, own_device(device, workers))
+        with claimed(out_dir):
+            result = train(loaded, recipe, out_dir, data)
+        if json:
+            print_json(describe(result, out_dir, recipe.steps))
+        else:
+            _show(result, out_dir)
 
 
 def describe(result: Finetuned, out_dir: Path, steps: int) -> dict[str, Any]:

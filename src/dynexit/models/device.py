@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from dynexit.errors import UserError
+
+DETERMINISM = "DYNEXIT_DETERMINISTIC"
 
 DTYPES = {
     "float32": "float32",
@@ -38,3 +42,16 @@ def find_device(name: str) -> torch.device:
         has = f"has {gpus} CUDA device(s)" if gpus else "has no CUDA device, or PyTorch sees none"
         raise UserError(f"--device {name}: this machine {has}; leave it out or give cpu")
     return torch.device(name)
+
+
+def settle_determinism() -> None:
+    """With ``DYNEXIT_DETERMINISTIC=on`` in the environment let PyTorch use only algorithms that
+    give the same numbers every time (an error where there is none), before anything is on a device.
+
+    A CPU computes the same each time without it, given the same number of threads.
+    """
+    if os.environ.get(DETERMINISM, "off").lower() == "on":
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # cuBLAS reads it when it starts
+        torch.use_deterministic_algorithms(True)

@@ -15,6 +15,7 @@ from dynexit.files import read_json
 from dynexit.models.backbone import Backbone
 from dynexit.models.checkpoint import Checkpoint, cast
 from dynexit.models.config import BackboneConfig
+from dynexit.models.device import settle_determinism
 from dynexit.models.families import parse_config
 from dynexit.models.family_fields import DTYPES
 from dynexit.models.hub import resolve_model
@@ -73,6 +74,7 @@ def load_backbone(
     Quantised matrices stay as they are stored, whatever ``dtype`` is. With ``layers_on_disk`` all
     of the layers does, to be run by ``layerwise.OneLayer``; the rest is as it is otherwise.
     """
+    settle_determinism()
     config = read_config(directory)
     checkpoint = Checkpoint(directory)
     backbone = skeleton(config, checkpoint)

@@ -17,16 +17,20 @@ from dynexit.models.backbone import Backbone
 from dynexit.training.finetune.curriculum import dropout_rates, exit_weights
 from dynexit.training.finetune.recipe import FinetuneRecipe
 from dynexit.training.finetune.texts import Rows
+from dynexit.workers import ALONE, Workers
 
 READ_AT_ONCE = 1024  # positions: [1024, 32k] in fp32 is 134 MB
 
 
 class EarlyExitObjective(nn.Module):
-    """The backbone with its loss; everything random follows from the recipe's seed and the step."""
+    """The backbone with its loss. Everything random follows from the recipe's seed and the step: a
+    text skips the same layers whichever of the ``workers`` has it."""
 
-    def __init__(self, backbone: Backbone, recipe: FinetuneRecipe) -> None:
+    def __init__(
+        self, backbone: Backbone, recipe: FinetuneRecipe, workers: Workers = ALONE
+    ) -> None:
         super().__init__()
-        self.backbone, self.recipe = backbone, recipe
+        self.backbone, self.recipe, self.workers = backbone, recipe, workers
         self._rates = dropout_rates(backbone.depth, recipe.layer_dropout)
 
     def forward(self, rows: Rows, step: int) -> Tensor:
@@ -46,7 +50,9 @@ class EarlyExitObjective(nn.Module):
     def _layer(self, layer: int, hidden: Tensor, rng: random.Random) -> Tensor:
         """The layer's output for the rows that do not skip it; padding, which comes last, is seen
         by nothing before it."""
-        kept = [row for row in range(len(hidden)) if rng.random() >= self._rates[layer]]
+        drawn = [rng.random() for _ in range(len(hidden) * self.workers.count)]
+        mine = self.workers.share(drawn)
+        kept = [row for row in range(len(hidden)) if mine[row] >= self._rates[layer]]
         if not kept:
             return hidden
         some = hidden if len(kept) == len(hidden) else hidden[kept]

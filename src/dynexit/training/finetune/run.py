@@ -23,8 +23,9 @@ from dynexit.training.finetune.identity import identity, refuse_another
 from dynexit.training.finetune.lora import add_lora
 from dynexit.training.finetune.objective import EarlyExitObjective
 from dynexit.training.finetune.recipe import FinetuneRecipe
-from dynexit.training.finetune.texts import Texts, load_texts
+from dynexit.training.finetune.texts import Rows, Texts, load_texts
 from dynexit.training.progress import progress_bar
+from dynexit.workers import Workers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -61,6 +62,10 @@ def finetune(
         raise UserError(f"--out {out}: something else is there already; name a new directory")
     recipe.check_depth(model.backbone.depth)
     accelerator = _accelerator(model)
+    if recipe.batch % accelerator.num_processes:
+        raise UserError(
+            f"--batch {recipe.batch} is not shared evenly by {accelerator.num_processes} processes"
+        )
     texts = load_texts(model, data, recipe)
     mine = identity(model, recipe, data)
     work = out.with_name(out.name + ".work")
@@ -179,16 +184,16 @@ def _train(
     optimizer = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.0)
     kept = nn.ParameterList(trained)
     progress = load_checkpoint(state, kept, optimizer) or Progress({})
-    objective = accelerator.prepare(EarlyExitObjective(model.backbone, recipe))
+    workers = Workers(accelerator.process_index, accelerator.num_processes)
+    objective = accelerator.prepare(EarlyExitObjective(model.backbone, recipe, workers))
     seen, begin, first = 0, time.perf_counter(), progress.epoch
-    rank, count = accelerator.process_index, accelerator.num_processes
     shown = accelerator.is_main_process
     model.backbone.train()
     with progress_bar("fine-tuning", recipe.steps, shown=shown) as advance:
         advance(first, "")
         for step in range(first, recipe.steps):
-            rows = texts.batch(step, recipe.batch, rank, count).to(model.backbone.device)
-            seen += count * rows.ids.numel()
+            rows = texts.batch(step, recipe.batch, workers).to(model.backbone.device)
+            seen += workers.count * rows.ids.numel()
             loss = _step(objective, optimizer, rows, recipe, step, accelerator)
             done = step + 1
             if shown and (done % recipe.save_every == 0 or done == recipe.steps):
@@ -201,7 +206,7 @@ def _train(
 def _step(
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
-    rows: Any,
+    rows: Rows,
     recipe: FinetuneRecipe,
     step: int,
     accelerator: Accelerator,
@@ -209,7 +214,7 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = recipe.rate * _rate_share(step, recipe.steps)
     loss = objective(rows, step)
-    accelerator.backward(loss)
+    accelerator.backward(loss * _share_of_tokens(rows, accelerator))
     value = float(loss.detach())
     if isnan(value):
         raise UserError(f"the loss is not a number after {step} steps; give a smaller --lr")
@@ -217,6 +222,15 @@ def _step(
     optimizer.step()
     optimizer.zero_grad()
     return value
+
+
+def _share_of_tokens(rows: Rows, accelerator: Accelerator) -> float:
+    """What this worker's mean loss counts for in the mean of all workers', which gradients are of:
+    as much as its learned tokens."""
+    mine = rows.learned.sum()
+    if accelerator.num_processes == 1:
+        return 1.0
+    return float(mine * accelerator.num_processes / accelerator.reduce(mine, "sum"))
 
 
 def _rate_share(step: int, steps: int) -> float:

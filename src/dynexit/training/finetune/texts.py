@@ -20,6 +20,7 @@ from dynexit.reference.corpus.item import prompt as prompt_of
 from dynexit.reference.corpus.mixture import training_items
 from dynexit.training.corpus import Sample, read_samples, tokenize
 from dynexit.training.finetune.recipe import FinetuneRecipe
+from dynexit.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class Texts:
     length: int
     seed: int
 
-    def batch(self, step: int, size: int, rank: int = 0, count: int = 1) -> Rows:
+    def batch(self, step: int, size: int, workers: Workers = ALONE) -> Rows:
         """The rows of a step; of several workers each has its share. All texts come before any
         comes again."""
         first = step * size
-        numbers = [self._number(first + at) for at in range(size)][rank::count]
+        numbers = workers.share([self._number(first + at) for at in range(size)])
         return self.rows([self.training[number] for number in numbers])
 
     def _number(self, at: int) -> int:
