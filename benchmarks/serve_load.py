@@ -23,11 +23,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import torch
@@ -262,12 +262,12 @@ def growth(memory: list[float]) -> float:
     return late / early - 1.0
 
 
-def start_server(options: argparse.Namespace) -> tuple[subprocess.Popen[str], Address]:
+def start_server(
+    model: str, words: Sequence[str], log: IO[str] | int = subprocess.DEVNULL
+) -> tuple[subprocess.Popen[str], Address]:
     """The server in a process of its own."""
-    command = [sys.executable, "-m", "dynexit", "serve", options.model, "--port", "0"]
-    command += ["--dtype", "float32", "--judge", "mamba", "--max-batch", str(options.max_batch)]
-    command += ["--device", "cpu"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=options.log, text=True)
+    command = [sys.executable, "-m", "dynexit", "serve", model, "--port", "0", "--device", "cpu"]
+    process = subprocess.Popen([*command, *words], stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
     found = re.search(r"http://([\d.]+):(\d+)", line)
@@ -282,7 +282,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     policy = choose(model, Wish(judge="mamba")).policy
     assert policy is not None
     cases = make_cases(model, policy, options.model, options.cases)
-    process, address = start_server(options)
+    words = ("--dtype", "float32", "--judge", "mamba", "--max-batch", str(options.max_batch))
+    process, address = start_server(options.model, words, options.log)
     try:
         asyncio.run(throughput(address, cases, 8, 1.0))  # everything has been used once
         firsts = first_token(address, cases, model, policy)
