@@ -14,6 +14,7 @@ from dynexit.models.attention import Attention
 from dynexit.models.block import Block
 from dynexit.models.cache import Cache, RecurrentState
 from dynexit.models.config import BackboneConfig
+from dynexit.models.cost import layer_parameters
 from dynexit.models.mamba import Mamba
 from dynexit.models.mamba2 import Mamba2
 from dynexit.models.norm import RmsNorm
@@ -24,6 +25,9 @@ from dynexit.models.rope import RopeTable
 from dynexit.models.trail import Trail
 
 STATE_BUDGET = 2 << 30  # bytes
+_PIECEWISE = 8 << 20
+"""Bytes of a layer's weights that may be read, each piece of a prompt anew, before PyTorch's many
+operations on the whole prompt take less time."""
 
 
 class Backbone(nn.Module):
@@ -114,10 +118,38 @@ class Backbone(nn.Module):
         self, hidden: Tensor, cache: Cache | None, start: int, stop: int, place: Placement
     ) -> Tensor:
         """Run layers ``start`` < l <= ``stop`` on [B, T, hidden], updating their states."""
+        if cache is not None and (pieces := self._pieces(hidden, cache, start, place)):
+            parts = torch.split(hidden, kernels.MOST_TOKENS, dim=1)
+            done = [
+                self.run(part, cache, start, stop, piece)
+                for part, piece in zip(parts, pieces, strict=True)
+            ]
+            return torch.cat(done, dim=1)
         for index in range(start, stop):
             state = None if cache is None else cache.states[index]
             hidden = self.layers[index](hidden, state, place)
         return hidden
+
+    def _pieces(
+        self, hidden: Tensor, cache: Cache, start: int, place: Placement
+    ) -> list[Placement]:
+        """Where the pieces of a short text sit that go through small layers faster one after the
+        other, each layer as one call of our own kernels; none where the whole is faster."""
+        most, width = kernels.MOST_TOKENS, hidden.shape[1]
+        if len(hidden) > 1 or width <= most or not place.on_host or start == self.depth:
+            return []
+        if -(-width // most) * self._layer_bytes > _PIECEWISE:
+            return []
+        pieces = place.pieces(most)
+        block: Block = self.layers[start]  # type: ignore[assignment]
+        fits = block.is_one_call(hidden[:, :most], cache.states[start], pieces[0])
+        return pieces if fits else []
+
+    @functools.cached_property
+    def _layer_bytes(self) -> int:
+        """Bytes of the largest layer's weights."""
+        layers = range(self.depth)
+        return max(layer_parameters(self.config, i) for i in layers) * self.dtype.itemsize
 
     def advance(
         self, hidden: Tensor, cache: Cache, start: int, stop: int, place: Placement

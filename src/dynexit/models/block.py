@@ -48,6 +48,10 @@ class Block(nn.Module):
         done = self._fused.forward(self, hidden, state, place)
         return self._by_parts(hidden, state, place) if done is None else done
 
+    def is_one_call(self, hidden: Tensor, state: LayerState | None, place: Placement) -> bool:
+        """Whether ``forward`` of these tokens is one call of our own kernels."""
+        return self._fused.can_run(self, hidden, state, place)
+
     def _by_parts(self, hidden: Tensor, state: LayerState | None, place: Placement) -> Tensor:
         if self.mixer is not None and self.mixer_norm is not None:
             mixed = self.mixer(self.mixer_norm(hidden), state, place)

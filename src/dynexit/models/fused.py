@@ -70,12 +70,19 @@ class Fused:
     ) -> Tensor | None:
         """``hidden`` [B, T, hidden] after the block; None, and nothing done, where the kernels one
         by one or PyTorch must compute it."""
-        if not self._can(block, hidden, state, place) or self._forward is None:
+        if not self.can_run(block, hidden, state, place):
             return None
+        assert self._forward is not None
         hidden = hidden.contiguous()
         out = torch.empty_like(hidden)
         _run(self._forward, hidden, out, state, place)
         return out
+
+    def can_run(
+        self, block: Block, hidden: Tensor, state: LayerState | None, place: Placement
+    ) -> bool:
+        """Whether ``forward`` would compute this."""
+        return self._can(block, hidden, state, place) and self._forward is not None
 
     def advance(
         self, block: Block, hidden: Tensor, state: LayerState | None, place: Placement

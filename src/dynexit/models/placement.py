@@ -41,6 +41,7 @@ class Placement:
         self._rows = None if rows is None else tuple(rows)
         self._masks: dict[tuple[int | None, int], Tensor | None] = {}
         self._rotations: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._pieces: dict[int, list[Placement]] = {}
 
     @property
     def batch(self) -> int:
@@ -55,6 +56,16 @@ class Placement:
     @cached_property
     def padded(self) -> bool:
         return len(set(self.lengths)) > 1
+
+    def pieces(self, width: int) -> list[Placement]:
+        """Of a call with one row: where its tokens sit, ``width`` at a time."""
+        if width not in self._pieces:
+            (begin,), (length,) = self.starts, self.lengths
+            self._pieces[width] = [
+                Placement([begin + at], [min(width, length - at)], self._rows, self.device)
+                for at in range(0, length, width)
+            ]
+        return self._pieces[width]
 
     @property
     def numbers(self) -> tuple[int, ...] | None:
