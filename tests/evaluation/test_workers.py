@@ -21,7 +21,7 @@ def evaluated(workers: int, *words: str) -> Any:
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)]
     command = [sys.executable, *(launch if workers > 1 else []), "-m", "dynexit", "eval"]
     done = subprocess.run(
-        [*command, *words, "--json"], env=ENVIRONMENT, capture_output=True, text=True
+        [*command, *words, "--json"], env=ENVIRONMENT, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return untimed(json.loads(done.stdout))

@@ -25,7 +25,7 @@ PROMPT = r"Question: What is the capital of France?\nAnswer:"
 def run(workers: int, *words: str) -> subprocess.CompletedProcess[str]:
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)]
     command = [sys.executable, *(launch if workers > 1 else []), "-m", "dynexit", *words]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
 
 
 def generated(workers: int, *words: str) -> dict[str, object]:
@@ -109,7 +109,7 @@ def test_a_process_holds_its_own_layers(tmp_path: Path) -> None:
     )
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(
-        [sys.executable, *launch], env=ENVIRONMENT, capture_output=True, text=True
+        [sys.executable, *launch], env=ENVIRONMENT, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(list(range(12)))] * 2

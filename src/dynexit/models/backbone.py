@@ -121,10 +121,16 @@ class Backbone(nn.Module):
         if cache is not None and (pieces := self._pieces(hidden, cache, start, place)):
             parts = torch.split(hidden, kernels.MOST_TOKENS, dim=1)
             done = [
-                self.run(part, cache, start, stop, piece)
+                self._through(part, cache, start, stop, piece)
                 for part, piece in zip(parts, pieces, strict=True)
             ]
             return torch.cat(done, dim=1)
+        return self._through(hidden, cache, start, stop, place)
+
+    def _through(
+        self, hidden: Tensor, cache: Cache | None, start: int, stop: int, place: Placement
+    ) -> Tensor:
+        """Layers ``start`` < l <= ``stop``, each for all of these tokens at once."""
         for index in range(start, stop):
             state = None if cache is None else cache.states[index]
             hidden = self.layers[index](hidden, state, place)
