@@ -267,7 +267,7 @@ def test_trails_get_the_inputs(name: str, folder: Path, monkeypatch: pytest.Monk
 
 
 def test_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gradients, many tokens, and options that a layer's kernels don't have."""
+    """Gradients, many tokens of several texts, and options that a layer's kernels don't have."""
     runs = layers_run(monkeypatch)
     gelu = parse_config({**SHAPES["mistral"], "hidden_act": "gelu"})
     falcon = parse_config({**SHAPES["mamba"], "model_type": "falcon_mamba"})
@@ -277,8 +277,8 @@ def test_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not runs
     backbone = Backbone(parse_config(SHAPES["mistral"]))
     ragged_steps(backbone)
-    place = backbone.place([0], [9])
+    place = backbone.place([0, 0], [9, 9])
     with torch.inference_mode():
-        hidden = backbone.embed(torch.arange(9)[None])
-        backbone.run(hidden, backbone.new_cache(1, 9), 0, 3, place)
+        hidden = backbone.embed(torch.arange(9).expand(2, 9))
+        backbone.run(hidden, backbone.new_cache(2, 9), 0, 3, place)
     assert not runs
