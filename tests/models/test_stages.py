@@ -112,4 +112,4 @@ def test_a_process_holds_its_own_layers(tmp_path: Path) -> None:
         [sys.executable, *launch], env=ENVIRONMENT, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [str(list(range(12)))] * 2
+    assert done.stdout.count(str(list(range(12)))) == 2  # both print, perhaps on one line
