@@ -28,12 +28,11 @@ from torch import Tensor
 
 from dynexit.commands.options import bytes_of
 from dynexit.commands.output import counting
-from dynexit.evaluation.bench.shapes import shape_config
+from dynexit.evaluation.bench.subject import shape_directory
 from dynexit.files import write_json
 from dynexit.models import Model, load_backbone
 from dynexit.models.block import Block
 from dynexit.models.layerwise import AllLayers, OneLayer
-from dynexit.models.random_checkpoint import write_checkpoint
 from dynexit.models.tokenizer import load_tokenizer
 from dynexit.reference.pair import reference_directory
 from dynexit.training.collect import collect
@@ -56,7 +55,7 @@ class Round:
 def main() -> None:
     options = _options()
     budget = bytes_of("--memory-budget", options.memory_budget)
-    directory = checkpoint(options.shape, options.work)
+    directory = shape_directory(options.shape, options.work, counting)
     backbone = load_backbone(directory, layers_on_disk=budget is not None)
     tokenizer = load_tokenizer(reference_directory("mistral"))
     model = Model(options.shape, directory, backbone, tokenizer, (), {})
@@ -89,15 +88,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch-tokens", type=int, default=2048, help="in one call of the model")
     parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args()
-
-
-def checkpoint(shape: str, work: Path) -> Path:
-    """The directory of the shape's random weights, which need not fit in memory."""
-    raw, directory = shape_config(shape), work / shape
-    if not (directory / "config.json").exists():
-        with counting(f"{shape}: writing random weights", raw["num_hidden_layers"]) as tick:
-            write_checkpoint(raw, directory, tick)
-    return directory
 
 
 def random_texts(model: Model, seed: int, count: int, length: int) -> list[Sample]:

@@ -10,7 +10,6 @@ own: how much of two unrelated processes that collect at the same time gets done
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dynexit.commands.output import counting
+from dynexit.files import read_json, write_json
 from dynexit.models import load_model
 from dynexit.training.recipe import ExitRecipe
 from dynexit.training.train import Means, collect_store, fit_exits
@@ -49,7 +49,7 @@ def main() -> None:
     Console().print(table(options.model, one, two, beside))
     if options.json is not None:
         found = {"one": one, "two": two, "beside": beside}
-        options.json.write_text(json.dumps({"model": options.model, **found}, indent=1))
+        write_json(options.json, {"model": options.model, **found})
 
 
 def _options() -> argparse.Namespace:
@@ -96,7 +96,7 @@ def finished(jobs: list[Job]) -> list[Seconds]:
     for job in jobs:
         if job.process.wait() != 0:
             raise SystemExit(f"a worker ended with exit code {job.process.returncode}")
-        found.append(json.loads((Path(job.place.name) / "seconds.json").read_text()))
+        found.append(read_json(Path(job.place.name) / "seconds.json"))
         job.place.cleanup()
     return found
 
@@ -121,7 +121,7 @@ def work(options: argparse.Namespace) -> None:
         fitted = time.perf_counter()
         if workers.first:
             seconds = {"collection": collected - began, "fit": fitted - collected}
-            (options.out / "seconds.json").write_text(json.dumps(seconds))
+            write_json(options.out / "seconds.json", seconds)
 
 
 def table(model: str, one: list[Seconds], two: list[Seconds], beside: list[Seconds]) -> Table:

@@ -1,18 +1,19 @@
 """The workers of a job: the processes that ``torchrun`` started together, or this one alone.
 
-They work on one directory that all of them see, and say to each other only numbers and lines of
-text. Nothing here depends on which of them is which, so that a job of any number of workers has the
-same result.
+They work on one directory that all of them see, and say to each other only numbers and JSON.
+Nothing here depends on which of them is which, so that a job of any number of workers has the same
+result.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -70,13 +71,11 @@ class Workers:
         padded[: len(numbers)] = numbers
         return torch.cat([n[:k] for n, k in zip(self.each(padded), lengths, strict=True)])
 
-    def all_lines(self, lines: Sequence[str]) -> list[str]:
-        """The lines of all workers one after another; none has a line end in it."""
-        if self.count == 1:
-            return list(lines)
-        raw = bytearray("".join(f"{line}\n" for line in lines), "utf-8")
-        mine = torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0).to(torch.uint8)
-        return bytes(self.joined(mine).tolist()).decode().split("\n")[:-1]
+    def all_rows(self, rows: Sequence[Any]) -> list[Any]:
+        """The rows, which JSON can hold, of all workers one after another."""
+        raw = bytearray(json.dumps(rows) + "\n", "ascii")
+        lines = bytes(self.joined(torch.frombuffer(raw, dtype=torch.uint8)).tolist()).splitlines()
+        return [row for line in lines for row in json.loads(line)]
 
     def mesh(self, device: torch.device) -> DeviceMesh:
         """All workers in a row, for parts of a model on devices of that type."""

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evaluation.official import write_coqa, write_truthfulqa
+from workers import ENVIRONMENT, launch
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 TIMED = {"speedup", "tokens_per_second"}
 
 
 def evaluated(workers: int, *words: str) -> Any:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)]
-    command = [sys.executable, *(launch if workers > 1 else []), "-m", "dynexit", "eval"]
+    command = [*launch(workers), "eval"]
     done = subprocess.run(
         [*command, *words, "--json"], env=ENVIRONMENT, capture_output=True, text=True, timeout=240
     )

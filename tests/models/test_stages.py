@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,14 +15,13 @@ from dynexit.models.cost import layer_parameters
 from dynexit.models.loading import read_config
 from dynexit.models.stages import divide_layers
 from dynexit.reference.pair import reference_directory
+from workers import ENVIRONMENT, launch
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 PROMPT = r"Question: What is the capital of France?\nAnswer:"
 
 
 def run(workers: int, *words: str) -> subprocess.CompletedProcess[str]:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)]
-    command = [sys.executable, *(launch if workers > 1 else []), "-m", "dynexit", *words]
+    command = [*launch(workers), *words]
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
 
 
@@ -104,12 +101,11 @@ def test_a_process_holds_its_own_layers(tmp_path: Path) -> None:
         "    assert held == list(stage.own)\n"
         "    assert held == [i for i, state in enumerate(states) if state is not None]\n"
         "    assert len(held) == 12\n"
-        "    for line in workers.all_lines([f'{held}'] if workers.first else []):\n"
+        "    for line in workers.all_rows([f'{held}'] if workers.first else []):\n"
         "        print(line)\n"
     )
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(
-        [sys.executable, *launch], env=ENVIRONMENT, capture_output=True, text=True, timeout=240
+        launch(2, str(script)), env=ENVIRONMENT, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(str(list(range(12)))) == 2  # both print, perhaps on one line

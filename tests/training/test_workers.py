@@ -6,26 +6,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from workers import ENVIRONMENT, launch
+
 COLLECT = ("--layers", "6,12", "--epochs", "2", "--max-new-tokens", "8")
-
-
-def launch(workers: int) -> list[str]:
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)]
-    return [sys.executable, *(several if workers > 1 else []), "-m", "dynexit"]
 
 
 def command(workers: int, out: Path, prompts: int, judge: str = "mamba") -> list[str]:
     words = ["train-exits", "reference:mamba2", "--judge", judge, "--prompts", str(prompts)]
     return [*launch(workers), *words, *COLLECT, "--out", str(out), "--json"]
-
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def run(workers: int, out: Path, prompts: int, judge: str = "mamba") -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -73,13 +72,12 @@ def _exchange(task: Task, found: Mapping[str, dict[int, Weighed]], workers: Work
     """Put what the other workers weighed into ``found``, and give them what is there."""
     if workers.count == 1:
         return
-    lines = [
-        json.dumps([name, number, [asdict(option) for option in one.options]])
+    rows = [
+        (name, number, [asdict(option) for option in one.options])
         for name, some in found.items()
         for number, one in some.items()
     ]
-    for line in workers.all_lines(lines):
-        name, number, options = json.loads(line)
+    for name, number, options in workers.all_rows(rows):
         likelihoods = tuple(map(Likelihood.from_json, options))
         found[name][number] = Weighed(task, task.questions[number], likelihoods)
 

@@ -9,7 +9,6 @@ prompt.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -145,13 +144,8 @@ class _Run:
         if workers.count == 1:
             return 0
         mine = [i for group in workers.share(turn) for i in group]
-        lines = [
-            json.dumps([name, i, asdict(made[i])])
-            for name, made in self._made.items()
-            for i in mine
-        ]
-        for line in workers.all_lines(lines):
-            name, number, row = json.loads(line)
+        rows = [(name, i, asdict(made[i])) for name, made in self._made.items() for i in mine]
+        for name, number, row in workers.all_rows(rows):
             self._made[name].setdefault(number, Generation.from_json(row))
         return sum(map(len, turn)) - len(mine)
 

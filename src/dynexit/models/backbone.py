@@ -174,8 +174,7 @@ class Backbone(nn.Module):
 
         @functools.cache  # for all layers whose trails begin there
         def places(begin: int) -> list[Placement]:
-            steps = range(begin, length, at_once)
-            return [self.place([at], [min(at_once, length - at)], rows) for at in steps]
+            return self.place([begin], [length - begin], rows).pieces(at_once)
 
         for block, state in zip(self.blocks(), cache.states, strict=True):
             if isinstance(state, RecurrentState) and state.trail is not None:

@@ -31,9 +31,9 @@ def divide_layers(config: BackboneConfig, stages: int) -> list[range]:
             f"{stages} processes share a model of {config.depth} layers; start at most one a layer"
         )
     sizes = [layer_parameters(config, index) for index in range(config.depth)]
-    bounds, before = [0], 0
+    bounds, before, total = [0], 0, sum(sizes)
     for index, size in enumerate(sizes):
-        goal, left = sum(sizes) * len(bounds) / stages, stages - len(bounds)
+        goal, left = total * len(bounds) / stages, stages - len(bounds)
         full = before + size / 2 > goal or config.depth - index == left
         if left and index > bounds[-1] and full:
             bounds.append(index)

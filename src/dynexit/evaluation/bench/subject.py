@@ -77,21 +77,28 @@ def open_shape(
     name: str, work: Path, counting: Counting, dtype: torch.dtype | None = None
 ) -> Subject:
     """A checkpoint of that shape with random bf16 weights in a folder of ``work``, written once."""
-    raw = shape_config(name)
-    config = parse_config(raw)
+    config = parse_config(shape_config(name))
     size = _loaded_bytes(config, dtype)
     _require(size, f"shape {name}")
-    directory = work / name
-    if not (directory / "config.json").exists():
-        require_disk(_loaded_bytes(config, None), work)
-        with counting(f"{name}: writing random weights", config.depth) as tick:
-            write_checkpoint(raw, directory, tick)
+    directory = shape_directory(name, work, counting)
     return Subject(name, directory, config, dtype, _dtype_name(config, dtype), size, work)
 
 
 def _dtype_name(config: BackboneConfig, dtype: torch.dtype | None) -> str:
     used = config.dtype if dtype is None else dtype
     return DTYPES.get(used, str(used).removeprefix("torch."))
+
+
+def shape_directory(name: str, work: Path, counting: Counting) -> Path:
+    """Where ``open_shape`` has its checkpoint, written if it is not there; it need not fit in
+    memory."""
+    raw, directory = shape_config(name), work / name
+    if not (directory / "config.json").exists():
+        config = parse_config(raw)
+        require_disk(_loaded_bytes(config, None), work)
+        with counting(f"{name}: writing random weights", config.depth) as tick:
+            write_checkpoint(raw, directory, tick)
+    return directory
 
 
 def _loaded_bytes(config: BackboneConfig, dtype: torch.dtype | None) -> int:
