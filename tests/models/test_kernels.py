@@ -96,6 +96,39 @@ def test_product(
             assert torch.equal(kernels.multiply(x[token], Matrix(w, bias))[0], product[token])
 
 
+@given(
+    tokens=st.integers(1, 70),
+    rows=st.integers(1, 70),
+    columns=st.sampled_from((32, 96, 128, 288)),
+    dtype=st.sampled_from(DTYPES),
+    biased=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_product_of_many_tokens(
+    tokens: int, rows: int, columns: int, dtype: torch.dtype, biased: bool, seed: int
+) -> None:
+    """As the processor's matrix unit takes them, where it has one: also more than fit at once."""
+    x, w = numbers(tokens, columns, seed=seed, dtype=dtype), numbers(rows, columns, seed=seed + 1)
+    matrix = Matrix(w.to(dtype), numbers(rows, seed=seed + 2, dtype=dtype) if biased else None)
+    with torch.inference_mode():
+        product = kernels.multiply(x, matrix)[0]
+        for token in range(tokens):
+            assert torch.equal(kernels.multiply(x[token], matrix)[0], product[token])
+        bias = numbers(rows, seed=seed + 2, dtype=dtype).double() if biased else None
+        close(product, F.linear(x.double(), w.to(dtype).double(), bias), dtype)
+
+
+@pytest.mark.skipif(kernels.most_tokens(torch.bfloat16) <= 8, reason="no matrix unit here")
+def test_pytorch_goes_on_after_a_tile() -> None:
+    """Its own kernels for the unit take for granted what they set it to."""
+    x, w = numbers(64, 256, seed=0, dtype=torch.bfloat16), numbers(96, 256, seed=1).bfloat16()
+    with torch.inference_mode():
+        before = F.linear(x, w)
+        kernels.multiply(x[:5], Matrix(w[:23]))
+        assert torch.equal(F.linear(x, w), before)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_projection_and_its_rows(dtype: torch.dtype) -> None:
     layer = Projection(40, 24).to(dtype)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynexit.models import Backbone, load_backbone
+from dynexit.models import Backbone, kernels, load_backbone
 from dynexit.models.cache import RecurrentState
 from dynexit.models.families import parse_config
 from dynexit.models.fused import Fused
@@ -129,7 +129,7 @@ def ragged_steps(backbone: Backbone, advance: bool = True) -> list[Tensor]:
         hidden = backbone.run(backbone.embed(ids), cache, 0, backbone.depth, place)
         for row, count, out in zip(at, tokens, hidden, strict=True):
             lengths[row] += count
-            seen.append(out[:count])
+            seen.append(out)  # with its padding
 
     run([9, 6, 12, 3])
     run([1, 1, 1, 1])
@@ -168,7 +168,9 @@ def test_equal_to_one_by_one(
         with monkeypatch.context() as patch:
             runs = layers_run(patch)
             whole = ragged_steps(backbone, advance=exact)
-        assert runs.count(True) == 5 * backbone.depth
+        few = kernels.most_tokens(backbone.dtype if bits is None else torch.int8)
+        calls = sum(tokens <= few for tokens in (4 * 12, 4, 8, 2, 6, 4))
+        assert runs.count(True) == calls * backbone.depth
         one_by_one(monkeypatch)
         parts = ragged_steps(backbone, advance=exact)
     for one, other in zip(whole, parts, strict=True):

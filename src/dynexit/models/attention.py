@@ -61,6 +61,7 @@ class Attention(nn.Module):
         turned = c.head_dim if c.rope is None else c.rope.dim
         return (
             place.on_host
+            and place.is_short
             and c.head_dim % 16 == 0
             and turned % 2 == 0
             and state.k.dtype == x.dtype

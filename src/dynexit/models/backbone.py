@@ -118,38 +118,30 @@ class Backbone(nn.Module):
         self, hidden: Tensor, cache: Cache | None, start: int, stop: int, place: Placement
     ) -> Tensor:
         """Run layers ``start`` < l <= ``stop`` on [B, T, hidden], updating their states."""
-        if cache is not None and (pieces := self._pieces(hidden, cache, start, place)):
-            parts = torch.split(hidden, kernels.MOST_TOKENS, dim=1)
-            done = [
-                self._through(part, cache, start, stop, piece)
-                for part, piece in zip(parts, pieces, strict=True)
-            ]
-            return torch.cat(done, dim=1)
-        return self._through(hidden, cache, start, stop, place)
-
-    def _through(
-        self, hidden: Tensor, cache: Cache | None, start: int, stop: int, place: Placement
-    ) -> Tensor:
-        """Layers ``start`` < l <= ``stop``, each for all of these tokens at once."""
+        pieces = [] if cache is None else self._pieces(hidden, cache, start, place)
+        parts = torch.split(hidden, pieces[0].width, dim=1) if pieces else (hidden,)
         for index in range(start, stop):
-            state = None if cache is None else cache.states[index]
-            hidden = self.layers[index](hidden, state, place)
-        return hidden
+            state, layer = None if cache is None else cache.states[index], self.layers[index]
+            each = zip(parts, pieces or [place], strict=True)
+            parts = tuple([layer(part, state, piece) for part, piece in each])
+        return torch.cat(parts, dim=1) if pieces else parts[0]
 
     def _pieces(
         self, hidden: Tensor, cache: Cache, start: int, place: Placement
     ) -> list[Placement]:
         """Where the pieces of a short text sit that go through small layers faster one after the
         other, each layer as one call of our own kernels; none where the whole is faster."""
-        most, width = kernels.MOST_TOKENS, hidden.shape[1]
-        if len(hidden) > 1 or width <= most or not place.on_host or start == self.depth:
+        if len(hidden) > 1 or not place.on_host or start == self.depth:
             return []
-        if -(-width // most) * self._layer_bytes > _PIECEWISE:
-            return []
-        pieces = place.pieces(most)
         block: Block = self.layers[start]  # type: ignore[assignment]
-        fits = block.is_one_call(hidden[:, :most], cache.states[start], pieces[0])
-        return pieces if fits else []
+        for most in dict.fromkeys((kernels.most_tokens(self.dtype), kernels.MOST_TOKENS)):
+            count = -(-hidden.shape[1] // most)
+            if count == 1 or count * self._layer_bytes > _PIECEWISE:
+                return []
+            pieces = place.pieces(most)
+            if block.is_one_call(hidden[:, :most], cache.states[start], pieces[0]):
+                return pieces
+        return []
 
     @functools.cached_property
     def _layer_bytes(self) -> int:

@@ -82,30 +82,42 @@ class Fused:
         self, block: Block, hidden: Tensor, state: LayerState | None, place: Placement
     ) -> bool:
         """Whether ``forward`` would compute this."""
-        return self._can(block, hidden, state, place) and self._forward is not None
+        if not self._prepared(block, hidden, state, place) or self._forward is None:
+            return False
+        near = place.is_short or not isinstance(state, AttentionState)
+        return near and _count(hidden) <= self._forward.most_tokens
 
     def advance(
         self, block: Block, hidden: Tensor, state: LayerState | None, place: Placement
     ) -> bool:
         """Update the state alone; False, and nothing done, where that must be done otherwise."""
-        if not self._can(block, hidden, state, place) or self._advance is None:
+        if not self._prepared(block, hidden, state, place) or self._advance is None:
+            return False
+        if _count(hidden) > self._advance.most_tokens:
             return False
         _run(self._advance, hidden.contiguous(), None, state, place)
         return True
 
-    def _can(
+    def _prepared(
         self, block: Block, hidden: Tensor, state: LayerState | None, place: Placement
     ) -> bool:
-        """Whether these are few tokens on a CPU; then the forms, if there are any, are prepared."""
+        """Whether these may be few enough tokens, on a CPU; then the forms, if there are any, are
+        prepared."""
         if (state is None and block.mixer is not None) or not place.on_host:
             return False
-        if not kernels.usable(hidden, hidden):
+        if not 0 < _count(hidden) <= kernels.most_tokens(torch.bfloat16):
+            return False
+        if not kernels.available(hidden, hidden):
             return False
         if self._watch is None or hidden.dtype != self._stream or not self._watch.same():
             self._forward = prepare(block, hidden.dtype, state_only=False)
             self._advance = prepare(block, hidden.dtype, state_only=True)
             self._watch, self._stream = _Watch(block), hidden.dtype
         return True
+
+
+def _count(hidden: Tensor) -> int:
+    return hidden.shape[0] * hidden.shape[1]
 
 
 def _run(

@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 class LayerForm:
     """A prepared layer, and what a call of it is given beside hidden states and states.
 
-    ``table`` has the rotary positions. A recurrent mixer's in-projection gives ``projected``
-    channels, of which a trail remembers those from ``first`` to ``last``.
+    Up to ``most_tokens`` at once it is the fastest way. ``table`` has the rotary positions. A
+    recurrent mixer's in-projection gives ``projected`` channels, of which a trail remembers those
+    from ``first`` to ``last``.
     """
 
     layer: Layer
     dtype: torch.dtype
+    most_tokens: int
     table: RopeTable | None = None
     projected: int = 0
     first: int = 0
@@ -82,6 +84,7 @@ class _Parts:
         self.eps, self.dtype = norm.eps, norm.weight.dtype
         self.held: list[object] = []
         self.widest = self.weight_bytes = 0
+        self.most_tokens = kernels.most_tokens(self.dtype)
 
     def form(self, block: Block, state_only: bool) -> LayerForm:
         fields = LayerFields(adds=True, scale=block.scale)
@@ -95,7 +98,7 @@ class _Parts:
         if block.mlp is not None and block.mlp_norm is not None and not state_only:
             fields.mlp_norm = self.address(block.mlp_norm.weight)
             fields.mlp = self.keep(self.mlp(block.mlp))
-        return LayerForm(self.layer(fields), self.dtype, **more)
+        return LayerForm(self.layer(fields), self.dtype, self.most_tokens, **more)
 
     def alone(self, norm: RmsNorm, mixer: Mamba2, in_bias: Tensor) -> Layer:
         part = self.mamba2(mixer, 0)
@@ -201,6 +204,7 @@ class _Parts:
         product.group = columns // product.group if product.group else 0
         self.widest = max(self.widest, columns)
         self.weight_bytes += matrix.nbytes
+        self.most_tokens = min(self.most_tokens, matrix.most_tokens)
         return product
 
     def address(self, weight: Tensor | None) -> int | None:

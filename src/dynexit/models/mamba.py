@@ -92,7 +92,7 @@ class Mamba(nn.Module):
         """Whether these tokens, if they are few, can go through our own kernels."""
         return (
             place.on_host
-            and place.width <= kernels.MOST_TOKENS
+            and place.width <= kernels.most_tokens(x.dtype)
             and kernels.fits(self.config.inner, self.config.state)
             and x.dtype == self.A_log.dtype
             and kernels.available(x, self.A_log)

@@ -88,7 +88,7 @@ class Mamba2(nn.Module):
         c = self.config
         return (
             place.on_host
-            and place.width <= kernels.MOST_TOKENS
+            and place.width <= kernels.most_tokens(x.dtype)
             and kernels.fits(c.inner // c.groups, c.state)
             and x.dtype == self.A_log.dtype
             and kernels.available(x, self.A_log)

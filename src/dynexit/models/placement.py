@@ -13,8 +13,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from dynexit.models.kernels import Span
+from dynexit.models.kernels import MOST_TOKENS, Span
 from dynexit.models.rope import RopeTable
+
+_SHORT = 1 << 15
 
 
 class Placement:
@@ -56,6 +58,12 @@ class Placement:
     @cached_property
     def padded(self) -> bool:
         return len(set(self.lengths)) > 1
+
+    @property
+    def is_short(self) -> bool:
+        """Whether few tokens meet few others, so that attention is no work beside reading weights:
+        our own kernel for it makes less of the processor than PyTorch's."""
+        return self.width <= MOST_TOKENS or self.width * self.end <= _SHORT
 
     def pieces(self, width: int) -> list[Placement]:
         """Of a call with one row: where its tokens sit, ``width`` at a time."""

@@ -14,6 +14,7 @@ from dynexit.models.kernels.matrix import (
     MOST_TOKENS,
     Matrix,
     available,
+    most_tokens,
     multiply,
     usable,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "fits",
     "group_norm",
     "library",
+    "most_tokens",
     "multiply",
     "rms_norm",
     "selective_step",

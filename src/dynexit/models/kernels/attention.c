@@ -126,6 +126,15 @@ INLINE void attend_head(const Attention *a, long row, long head, float *scores, 
     }
 }
 
+/* Padding gives zeros: what is no number would spoil even what is multiplied by zero. */
+INLINE void blank(const Attention *a, long row, long head, int h) {
+    long fold = a->heads / a->kv_heads;
+    for (long t = a->span.lengths[row]; t < a->span.tokens; t++) {
+        long at = ((row * a->span.tokens + t) * a->heads + head * fold) * a->size;
+        for (long c = 0; c < fold * a->size; c += LANES) write_vec(a->out, at + c, h, (vec){0});
+    }
+}
+
 INLINE void attend_typed(const Attention *a, int h) {
     float *scores = a->scratch + omp_get_thread_num() * QUERIES * a->room;
 #pragma omp for collapse(2) schedule(dynamic, 1) nowait
@@ -133,6 +142,7 @@ INLINE void attend_typed(const Attention *a, int h) {
         for (long head = 0; head < a->kv_heads; head++) {
             remember(a, row, head, h);
             attend_head(a, row, head, scores, h);
+            blank(a, row, head, h);
         }
 }
 

@@ -26,12 +26,15 @@ _SOURCES = (
         "team.h",
         "span.h",
         "matrix.h",
+        "result.h",
+        "tiles.h",
         "norm.h",
         "attention.h",
         "recurrent.h",
         "layer.h",
     ),
-    *("matrix.c", "norm.c", "activation.c", "recurrent.c", "attention.c", "mixers.c", "layer.c"),
+    *("matrix.c", "tiles.c", "norm.c", "activation.c", "recurrent.c", "attention.c", "mixers.c"),
+    "layer.c",
 )
 _FLAGS = (
     "-O3",
@@ -67,10 +70,17 @@ def loaded() -> ctypes.CDLL:
     return found
 
 
+@functools.cache
+def tiled() -> bool:
+    """Whether products in bf16 go through the processor's matrix unit; see ``tiles.c``."""
+    return library() is not None and bool(loaded().tiles_ready())
+
+
 def describe() -> str:
     """What computes the matrix-vector products here, for reports."""
     if library() is not None:
-        return f"own kernels ({Path(_compiler() or '').name})"
+        tiles = ", bf16 by AMX tiles" if tiled() else ""
+        return f"own kernels ({Path(_compiler() or '').name}{tiles})"
     if os.environ.get(SWITCH, "on").lower() in ("off", "0", "no"):
         return f"PyTorch ({SWITCH}=off)"
     return "PyTorch (no C compiler that can build the kernels)"

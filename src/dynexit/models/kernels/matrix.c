@@ -6,10 +6,13 @@
  * or rows are done together: a token's result is the same alone and among others.
  *
  * Weights come in blocks of 32 columns. Where the processor multiplies pairs of bf16 and x is bf16, a
- * block is one register of them; otherwise it is several of fp32, and x is made fp32 first. */
+ * block is one register of them; otherwise it is several of fp32, and x is made fp32 first. Where it
+ * multiplies tiles of bf16, those do it all (tiles.c). */
 #include "matrix.h"
 
+#include "result.h"
 #include "team.h"
+#include "tiles.h"
 #include "vectors.h"
 
 #ifndef FEW_ROWS
@@ -28,7 +31,7 @@
 #define AHEAD 4 /* rows between what is multiplied and what is called from memory */
 #define BLOCK 32
 #define MOST 4    /* tokens that share a pass over a row or two, */
-#define AT_ONCE 8 /* and the most there may be (MOST_TOKENS of matrix.py) */
+#define AT_ONCE 8 /* and the most that share one over all rows */
 #define FEW 2     /* tokens for which rows are read whole */
 #define TALL 8    /* rows done by a thread before it looks for more */
 #define CHUNK 1024 /* columns of x for many tokens, and */
@@ -37,22 +40,6 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
 #define PARTS (BLOCK / LANES) /* registers of fp32 in a block */
-
-INLINE void finish(const Product *p, long token, long row, float value) {
-    long at = token * p->rows + row;
-    if (p->bias) value += read(p->bias, row, p->is_bf16);
-    if (!p->residual) {
-        write(p->y, at, p->is_bf16, value);
-        return;
-    }
-    /* rounded where the separate steps round */
-    float update = settled(p->is_bf16 ? widen_bf16(narrow_bf16(value)) : value);
-    if (p->scale != 1.0f) {
-        update = settled(update * p->scale);
-        if (p->is_bf16) update = widen_bf16(narrow_bf16(update));
-    }
-    write(p->y, at, p->residual_is_bf16, read(p->residual, at, p->residual_is_bf16) + update);
-}
 
 /* Register `part` of a block in fp32. Two neighbours of bf16 are one word, whose halves are taken at
  * once: registers of even columns alternate with registers of odd ones, as `widen` orders x. */
@@ -432,6 +419,10 @@ static int reads_x(const Product *p) {
 INLINE void prepare(const Product *p, int is_bf16) {
     Share share = share_of(p->cols);
     if (share.from >= share.to) return;
+    if (is_tiled(p)) {
+        pack_columns(p, share.from, share.to);
+        return;
+    }
     for (long t = 0; t < p->tokens; t++) {
         if (!reads_x(p)) widen(p, t, share.from, share.to, p->kind, is_bf16);
         if (p->group) total(p, t, share.from, share.to, is_bf16);
@@ -441,6 +432,35 @@ INLINE void prepare(const Product *p, int is_bf16) {
 /* Products of one x in the same form share what is prepared of it. */
 static int is_prepared(const Product *p, long i) { return i && p[i].wide == p[i - 1].wide; }
 
+/* x + i of a type */
+static void *moved(const void *x, long i, int is_bf16) { return (char *)x + i * (is_bf16 ? 2 : 4); }
+
+/* The product for `tokens` of its tokens from `first` on. */
+static Product some_of(const Product *p, long first, long tokens) {
+    Product some = *p;
+    int sum_is_bf16 = p->residual ? p->residual_is_bf16 : p->is_bf16;
+    some.x = moved(p->x, first * p->cols, p->is_bf16);
+    some.y = moved(p->y, first * p->rows, sum_is_bf16);
+    if (p->residual) some.residual = moved(p->residual, first * p->rows, p->residual_is_bf16);
+    some.wide += first * STRIDE;
+    if (p->group) some.totals += first * (p->cols / p->group);
+    some.tokens = tokens;
+    return some;
+}
+
+static void some_at_a_time(const Product *p) {
+    for (long first = 0; first < p->tokens; first += AT_ONCE) {
+        long left = p->tokens - first;
+        Product some = some_of(p, first, left < AT_ONCE ? left : AT_ONCE);
+        switch (p->kind) {
+            case WEIGHT_F32: rows_f32(&some); break;
+            case WEIGHT_BF16: rows_bf16(&some); break;
+            case WEIGHT_I8: rows_i8(&some); break;
+            default: rows_i4(&some);
+        }
+    }
+}
+
 void products(const Product *p, long count) {
     for (long i = 0; i < count; i++) {
         if (is_prepared(p, i)) continue;
@@ -448,12 +468,10 @@ void products(const Product *p, long count) {
         else prepare(p + i, 0);
     }
     meet();
-    for (long i = 0; i < count; i++) switch (p[i].kind) {
-            case WEIGHT_F32: rows_f32(p + i); break;
-            case WEIGHT_BF16: rows_bf16(p + i); break;
-            case WEIGHT_I8: rows_i8(p + i); break;
-            default: rows_i4(p + i);
-        }
+    for (long i = 0; i < count; i++) {
+        if (is_tiled(p + i)) rows_tiled(p + i);
+        else some_at_a_time(p + i);
+    }
 }
 
 /* The same for a caller that is alone. */

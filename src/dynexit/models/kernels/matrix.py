@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from dynexit.models.kernels.build import library, loaded
+from dynexit.models.kernels.build import library, loaded, tiled
 
 MOST_TOKENS = 8
-"""Up to here the kernel is bound by memory, and PyTorch's matrix product gains nothing."""
+"""Up to here a kernel is bound by memory, and PyTorch's matrix product gains nothing."""
+_MOST_BY_TILES = 64  # as many share a tile of weights
 _RUN = 128  # columns to which the kernels round up
 _KINDS = (torch.float32, torch.bfloat16)  # of hidden states
 _WEIGHTS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}
@@ -45,9 +46,14 @@ class Product(ctypes.Structure):
     )
 
 
+def most_tokens(dtype: torch.dtype) -> int:
+    """Of so many tokens, with weights of this type, the kernels are the fastest there is here."""
+    return _MOST_BY_TILES if dtype == torch.bfloat16 and tiled() else MOST_TOKENS
+
+
 def usable(x: Tensor, weight: Tensor) -> bool:
-    """Whether a kernel can multiply ``x`` [..., in] with ``weight`` here and now."""
-    return 0 < x.numel() <= MOST_TOKENS * x.shape[-1] and available(x, weight)
+    """Whether a kernel should multiply ``x`` [..., in] with ``weight`` here and now."""
+    return 0 < x.numel() <= most_tokens(weight.dtype) * x.shape[-1] and available(x, weight)
 
 
 def available(x: Tensor, weight: Tensor) -> bool:
@@ -81,6 +87,7 @@ class Matrix:
     ) -> None:
         self.rows = weight.shape[0]
         self.address, self.nbytes = weight.data_ptr(), weight.nbytes
+        self.most_tokens = most_tokens(weight.dtype)
         parts = (weight, scales, zeros, bias)
         self._held = tuple(None if part is None else part.detach() for part in parts)
         addresses = (None if part is None else part.data_ptr() for part in parts)
