@@ -19,6 +19,7 @@ from dynexit.models.mamba import Mamba
 from dynexit.models.mamba2 import Mamba2
 from dynexit.models.norm import RmsNorm
 from dynexit.models.padding import Padding
+from dynexit.models.pieces import Pieces
 from dynexit.models.placement import Placement
 from dynexit.models.projection import Projection, apply
 from dynexit.models.rope import RopeTable
@@ -118,30 +119,41 @@ class Backbone(nn.Module):
         self, hidden: Tensor, cache: Cache | None, start: int, stop: int, place: Placement
     ) -> Tensor:
         """Run layers ``start`` < l <= ``stop`` on [B, T, hidden], updating their states."""
-        pieces = [] if cache is None else self._pieces(hidden, cache, start, place)
-        parts = torch.split(hidden, pieces[0].width, dim=1) if pieces else (hidden,)
+        pieces = None if cache is None else self._pieces(hidden, cache, start, stop, place)
+        parts = [hidden] if pieces is None else pieces.split(hidden)
+        places = [place] if pieces is None else pieces.places
         for index in range(start, stop):
             state, layer = None if cache is None else cache.states[index], self.layers[index]
-            each = zip(parts, pieces or [place], strict=True)
-            parts = tuple([layer(part, state, piece) for part, piece in each])
-        return torch.cat(parts, dim=1) if pieces else parts[0]
+            parts = [layer(part, state, at) for part, at in zip(parts, places, strict=True)]
+        return parts[0] if pieces is None else pieces.join(parts)
 
     def _pieces(
-        self, hidden: Tensor, cache: Cache, start: int, place: Placement
-    ) -> list[Placement]:
-        """Where the pieces of a short text sit that go through small layers faster one after the
-        other, each layer as one call of our own kernels; none where the whole is faster."""
-        if len(hidden) > 1 or not place.on_host or start == self.depth:
-            return []
-        block: Block = self.layers[start]  # type: ignore[assignment]
+        self, hidden: Tensor, cache: Cache, start: int, stop: int, place: Placement
+    ) -> Pieces | None:
+        """The pieces in which small layers take these tokens, as calls of our own kernels, in less
+        time than all of them at once; None where there is no such way."""
+        if not place.on_host or hidden.device.type != "cpu" or start == stop:
+            return None
+        tokens = sum(place.lengths)
         for most in dict.fromkeys((kernels.most_tokens(self.dtype), kernels.MOST_TOKENS)):
-            count = -(-hidden.shape[1] // most)
-            if count == 1 or count * self._layer_bytes > _PIECEWISE:
-                return []
-            pieces = place.pieces(most)
-            if block.is_one_call(hidden[:, :most], cache.states[start], pieces[0]):
+            count = -(-tokens // most)
+            if place.batch * place.width <= most:
+                return None
+            if count > 1 and count * self._layer_bytes > _PIECEWISE:
+                return None
+            pieces = Pieces(place, most)
+            if self._take(pieces, hidden, cache, range(start, stop)):
                 return pieces
-        return []
+        return None
+
+    def _take(self, pieces: Pieces, hidden: Tensor, cache: Cache, layers: range) -> bool:
+        """Whether all of these layers take each piece in one call."""
+        first = pieces.places[0]
+        part = hidden.reshape(1, -1, hidden.shape[-1])[:, : first.span.tokens]
+        blocks = self.blocks()
+        return all(place.is_short for place in pieces.places) and all(
+            blocks[i].is_one_call(part, cache.states[i], first) for i in layers
+        )
 
     @functools.cached_property
     def _layer_bytes(self) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dynexit.models import kernels
 from dynexit.models.cache import AttentionState, LayerState
 from dynexit.models.layer_parts import LayerForm, prepare
+from dynexit.models.pieces import Packed
 from dynexit.models.placement import Placement
 
 if TYPE_CHECKING:
@@ -84,8 +85,11 @@ class Fused:
         """Whether ``forward`` would compute this."""
         if not self._prepared(block, hidden, state, place) or self._forward is None:
             return False
-        near = place.is_short or not isinstance(state, AttentionState)
-        return near and _count(hidden) <= self._forward.most_tokens
+        if isinstance(state, AttentionState):
+            fits = place.is_short
+        else:  # a trail is written row by row
+            fits = state is None or state.trail is None or not isinstance(place, Packed)
+        return fits and _count(hidden) <= self._forward.most_tokens
 
     def advance(
         self, block: Block, hidden: Tensor, state: LayerState | None, place: Placement

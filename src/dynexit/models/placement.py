@@ -116,7 +116,8 @@ class Placement:
     def span(self) -> Span:
         """All of this as our own kernels take it."""
         starts = torch.tensor(self.starts, device=self.device)
-        return Span(self.slots, starts, self.ends, self.end, self.padded)
+        firsts = torch.arange(self.batch + 1) * self.width
+        return Span(self.slots, starts, self.ends, firsts, self.batch * self.width, self.end)
 
     @cached_property
     def scatter(self) -> tuple[Tensor, Tensor]:

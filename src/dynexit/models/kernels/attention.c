@@ -24,12 +24,12 @@ INLINE void turn(const Attention *a, const void *x, long at, long table, float *
 }
 
 INLINE long table_of(const Attention *a, long row, long token) {
-    return ((a->tables > 1 ? row : 0) * a->span.tokens + token) * a->turned;
+    return ((a->tables < a->span.tokens ? 0 : a->span.firsts[row]) + token) * a->turned;
 }
 
 INLINE void remember(const Attention *a, long row, long head, int h) {
     for (long t = 0; t < a->span.lengths[row]; t++) {
-        long from = ((row * a->span.tokens + t) * a->kv_heads + head) * a->size;
+        long from = ((a->span.firsts[row] + t) * a->kv_heads + head) * a->size;
         long to = ((a->span.slots[row] * a->kv_heads + head) * a->capacity + a->span.starts[row] + t) * a->size;
         float turned[a->size];
         turn(a, a->k, from, table_of(a, row, t), turned, h);
@@ -113,7 +113,7 @@ INLINE void attend_head(const Attention *a, long row, long head, float *scores, 
         long to[QUERIES];
         for (int i = 0; i < n; i++) {
             long token = (at + i) / fold;
-            to[i] = ((row * a->span.tokens + token) * a->heads + head * fold + (at + i) % fold) * a->size;
+            to[i] = ((a->span.firsts[row] + token) * a->heads + head * fold + (at + i) % fold) * a->size;
             turn(a, a->q, to[i], table_of(a, row, token), queries + i * a->size, h);
         }
         score(a, queries, n, base, span, room, scores, h);
@@ -129,8 +129,8 @@ INLINE void attend_head(const Attention *a, long row, long head, float *scores, 
 /* Padding gives zeros: what is no number would spoil even what is multiplied by zero. */
 INLINE void blank(const Attention *a, long row, long head, int h) {
     long fold = a->heads / a->kv_heads;
-    for (long t = a->span.lengths[row]; t < a->span.tokens; t++) {
-        long at = ((row * a->span.tokens + t) * a->heads + head * fold) * a->size;
+    for (long t = a->span.firsts[row] + a->span.lengths[row]; t < a->span.firsts[row + 1]; t++) {
+        long at = (t * a->heads + head * fold) * a->size;
         for (long c = 0; c < fold * a->size; c += LANES) write_vec(a->out, at + c, h, (vec){0});
     }
 }

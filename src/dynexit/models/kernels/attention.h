@@ -5,10 +5,10 @@
 #include "span.h"
 
 typedef struct {
-    const void *q, *k, *v;     /* [rows, tokens, heads or kv_heads, size] */
-    const void *cosine, *sine; /* [tables, tokens, turned], null without rotation */
+    const void *q, *k, *v;     /* [tokens, heads or kv_heads, size] */
+    const void *cosine, *sine; /* [tables, turned], of each token or of a row's positions; or null */
     void *keys, *values;       /* the cache [slots, kv_heads, capacity, size] */
-    void *out;                 /* [rows, tokens, heads, size] */
+    void *out;                 /* [tokens, heads, size] */
     float *scratch;            /* threads * QUERIES * the longest text rounded up to 16 */
     Span span;
     long heads, kv_heads, size, turned, tables, capacity, window, room;

@@ -49,7 +49,7 @@ static void mlp_part(Team *t, const void *stream) {
 
 /* Returns where the room ends. */
 static char *whole(const Layer *l, const Call *c) {
-    long tokens = c->span.rows * c->span.tokens, columns = tokens * ROUND_UP(l->widest, RUN);
+    long tokens = c->span.tokens, columns = tokens * ROUND_UP(l->widest, RUN);
     Team t = {.layer = l, .call = c, .room = c->room, .tokens = tokens};
     t.wide = take(&t, columns, sizeof(float));
     t.totals = take(&t, columns, sizeof(float)); /* groups are fewer than columns */

@@ -46,7 +46,7 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    const void *stream; /* [rows, tokens, width]: the hidden states before the layer */
+    const void *stream; /* [tokens, width]: the hidden states before the layer */
     void *out;          /* the same after it; null: only the state is wanted */
     void *states[2];    /* keys and values, or convolution and SSM state */
     const void *cosine, *sine;

@@ -83,7 +83,7 @@ class Layer:
         self._fields, self._held = fields, tuple(held)
         self._most_threads = 1 + weight_bytes // _A_THREADS_WORTH
         self._address = ctypes.addressof(fields)
-        self._rooms: dict[tuple[int, int, int, int, bool, bool], int] = {}
+        self._rooms: dict[tuple[int, int, int, bool, bool], int] = {}
 
     def run(
         self,
@@ -99,7 +99,6 @@ class Layer:
         to no stream, gives [B, T, out] in its own type. ``states`` are those of the mixer,
         ``rotation`` that of its positions (``models.rope``), and into ``projected`` goes what a
         recurrent mixer's in-projection gives."""
-        rows, tokens, _ = stream.shape
         keys = None if states is None else states[0]
         longest = max(16, 1 << (span.end - 1).bit_length())
         threads = min(torch.get_num_threads(), self._most_threads)
@@ -110,13 +109,13 @@ class Layer:
             *(None, None) if rotation is None else (rotation[0].data_ptr(), rotation[1].data_ptr()),
             None if projected is None else projected.data_ptr(),
             None,
-            span.fields(rows, tokens),
-            1 if rotation is None else rotation[0].shape[0],
+            span.fields,
+            0 if rotation is None else rotation[0].numel() // rotation[0].shape[-1],
             0 if keys is None else keys.shape[-2],
             longest,
             threads,
         )
-        key = (rows, tokens, longest, threads, out is None, projected is None)
+        key = (span.tokens, longest, threads, out is None, projected is None)
         needed = self._rooms.get(key)
         if needed is None:
             needed = self._rooms[key] = loaded().layer_room(self._address, ctypes.byref(call))

@@ -26,7 +26,7 @@ INLINE vec tap(const Conv *p, const vec *read, long c, long t, int h) {
 /* LANES channels of one row */
 INLINE void conv_lanes(const Conv *p, long row, long c, int h) {
     long taps = p->taps, base = p->span.slots[row] * (taps - 1) * p->channels + c;
-    long at = row * p->span.tokens, end = at + p->span.lengths[row];
+    long at = p->span.firsts[row], end = at + p->span.lengths[row];
     vec weights[TAPS];
     if (taps == TAPS) read_taps(p->weight, c, weights, h);
     for (; at < end; at++) {
@@ -41,7 +41,7 @@ INLINE void conv_lanes(const Conv *p, long row, long c, int h) {
         if (taps > 1) write_vec(p->state, base + (taps - 2) * p->channels, h, now);
         write_vec(p->out, at * p->channels + c, h, silu_vec(sum));
     }
-    for (; at < (row + 1) * p->span.tokens; at++) write_vec(p->out, at * p->channels + c, h, (vec){0});
+    for (; at < p->span.firsts[row + 1]; at++) write_vec(p->out, at * p->channels + c, h, (vec){0});
 }
 
 void conv_rows(const Conv *p) {
@@ -97,11 +97,11 @@ INLINE void ssd_token(const Ssd *s, long at, long head, float *state, float rate
 }
 
 INLINE void ssd_head(const Ssd *s, long row, long head, int h) {
-    long at = row * s->span.tokens, end = at + s->span.lengths[row], inner = s->heads * s->width;
+    long at = s->span.firsts[row], end = at + s->span.lengths[row], inner = s->heads * s->width;
     float rate = expf(read(s->a_log, head, h));
     float *state = s->ssm + (s->span.slots[row] * s->heads + head) * s->width * s->size;
     for (; at < end; at++) ssd_token(s, at, head, state, rate, h);
-    for (; s->y && at < (row + 1) * s->span.tokens; at++)
+    for (; s->y && at < s->span.firsts[row + 1]; at++)
         memset(s->y + at * inner + head * s->width, 0, s->width * sizeof(float));
 }
 
@@ -138,9 +138,9 @@ INLINE void selective_token(const Selective *s, long slot, long at, long first, 
 }
 
 INLINE void selective_lanes(const Selective *s, long row, long first, int h) {
-    long at = row * s->span.tokens, end = at + s->span.lengths[row];
+    long at = s->span.firsts[row], end = at + s->span.lengths[row];
     for (; at < end; at++) selective_token(s, s->span.slots[row], at, first, h);
-    for (; s->out && at < (row + 1) * s->span.tokens; at++)
+    for (; s->out && at < s->span.firsts[row + 1]; at++)
         write_vec(s->out, at * s->inner + first, h, (vec){0});
 }
 

@@ -6,10 +6,10 @@
 
 /* Causal convolution and SiLU. */
 typedef struct {
-    const void *x; /* [rows, tokens, channels], `stride` numbers a token */
+    const void *x; /* [tokens, channels], `stride` numbers a token */
     void *state;   /* [slots, taps - 1, channels], moves on by a row's tokens */
     const void *weight, *bias; /* [channels, taps] and [channels] or null */
-    void *out;                 /* [rows, tokens, channels] */
+    void *out;                 /* [tokens, channels] */
     Span span;
     long stride, channels, taps;
     int is_bf16, threads;
@@ -17,12 +17,12 @@ typedef struct {
 
 /* Mamba-2. */
 typedef struct {
-    const void *mixed; /* [rows, tokens, channels]: x [heads, width], then B and C [groups, size] */
-    const void *dt;    /* [rows, tokens, heads], `stride` numbers a token as `gate` has */
+    const void *mixed; /* [tokens, channels]: x [heads, width], then B and C [groups, size] */
+    const void *dt;    /* [tokens, heads], `stride` numbers a token as `gate` has */
     const void *dt_bias, *a_log, *skip; /* [heads] */
-    const void *gate;                   /* [rows, tokens, heads * width] */
+    const void *gate;                   /* [tokens, heads * width] */
     float *ssm;                         /* [slots, heads, width, size] */
-    float *y; /* (C h + D x) silu(gate) [rows, tokens, heads * width], or null for the state alone */
+    float *y; /* (C h + D x) silu(gate) [tokens, heads * width], or null for the state alone */
     Span span;
     long stride, heads, width, groups, size;
     float dt_min, dt_max;
@@ -31,12 +31,12 @@ typedef struct {
 
 /* Mamba. */
 typedef struct {
-    const void *x, *dt;         /* [rows, tokens, inner], dt before softplus and with its bias */
-    const float *b, *c;         /* [rows, tokens, size] */
+    const void *x, *dt;         /* [tokens, inner], dt before softplus and with its bias */
+    const float *b, *c;         /* [tokens, size] */
     const void *a_log, *skip;   /* [inner, size] and [inner] */
-    const void *gate;           /* [rows, tokens, inner], `stride` numbers a token */
+    const void *gate;           /* [tokens, inner], `stride` numbers a token */
     float *ssm;                 /* [slots, inner, size] */
-    void *out; /* (C h + D x) silu(gate) [rows, tokens, inner], or null for the state alone */
+    void *out; /* (C h + D x) silu(gate) [tokens, inner], or null for the state alone */
     Span span;
     long stride, inner, size;
     int is_bf16, threads;

@@ -66,7 +66,7 @@ def conv_step(x: Tensor, conv: Tensor, weight: Tensor, bias: Tensor | None, span
         weight.data_ptr(),
         None if bias is None else bias.data_ptr(),
         out.data_ptr(),
-        span.fields(rows, tokens),
+        span.fields,
         x.stride(1),
         channels,
         weight.shape[-1],
@@ -103,7 +103,7 @@ def ssd_step(
         None if gate is None else gate.data_ptr(),
         ssm.data_ptr(),
         None if y is None else y.data_ptr(),
-        span.fields(rows, tokens),
+        span.fields,
         dt.stride(1),
         heads,
         width,
@@ -130,7 +130,7 @@ def selective_step(
     """``x`` [B, T, inner], ``dt`` [B, T, inner] before softplus, ``b`` and ``c`` [B, T, size] in
     fp32; ``ssm`` [slots, inner, size]. ``(C h + D x) silu(gate)`` [B, T, inner]; without a gate
     the state alone is computed."""
-    rows, tokens, inner = x.shape
+    inner = x.shape[-1]
     out = None if gate is None else torch.empty_like(x)
     call = _Selective(
         x.data_ptr(),
@@ -142,7 +142,7 @@ def selective_step(
         None if gate is None else gate.data_ptr(),
         ssm.data_ptr(),
         None if out is None else out.data_ptr(),
-        span.fields(rows, tokens),
+        span.fields,
         0 if gate is None else gate.stride(1),
         inner,
         ssm.shape[-1],

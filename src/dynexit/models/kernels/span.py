@@ -15,28 +15,26 @@ class SpanFields(ctypes.Structure):
     """As ``span.h`` has it."""
 
     _fields_ = (
-        *((name, _POINTER) for name in ("slots", "starts", "lengths")),
+        *((name, _POINTER) for name in ("slots", "starts", "lengths", "firsts")),
         *((name, _LONG) for name in ("rows", "tokens")),
     )
 
 
 @dataclass(frozen=True)
 class Span:
-    """The tokens of each row, all [B] (int64): their row of the cache, the position of the first,
-    and how many there are; ``end`` is the longest text with them, and ``padded`` says whether
-    ``lengths`` differ."""
+    """The ``tokens`` of a call by rows, all [B] (int64): their row of the cache, the position of
+    the first, and how many there are; ``firsts`` [B + 1] is the number in the call of each row's
+    first token, and where the last row ends. ``end`` is the longest text with them."""
 
     slots: Tensor
     starts: Tensor
     lengths: Tensor
+    firsts: Tensor
+    tokens: int
     end: int
-    padded: bool
 
     @cached_property
-    def addresses(self) -> tuple[int, int, int]:
-        """Of the three tensors."""
-        return self.slots.data_ptr(), self.starts.data_ptr(), self.lengths.data_ptr()
-
-    def fields(self, rows: int, tokens: int) -> SpanFields:
-        """For a call with ``rows`` rows of ``tokens`` columns."""
-        return SpanFields(*self.addresses, rows, tokens)
+    def fields(self) -> SpanFields:
+        """For the kernels, which read the memory of these tensors."""
+        tensors = (self.slots, self.starts, self.lengths, self.firsts)
+        return SpanFields(*(t.data_ptr() for t in tensors), len(self.slots), self.tokens)
