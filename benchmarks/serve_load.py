@@ -3,7 +3,8 @@
 The library's answers are made first, then a server of its own is started. Clients ask for as long
 as told: most read their answer, some go away in the middle, some send what is no request, some read
 slowly. Every answer must equal the library's, text and exit layers. Before the load: the time to
-the first token beside the library's own, and tokens per second with one client and with eight.
+the first token beside the library's own, and tokens per second with one client and with eight, of
+questions (most of the work is reading them) and of stories to be continued (most is writing).
 
     .venv/bin/python benchmarks/serve_load.py --clients 32 --seconds 300 --json load.json
 
@@ -53,6 +54,8 @@ BROKEN = (
     b'{"model": "reference:mistral", "prompt": "a", "n": -1}',
 )
 TOKENS = 32  # of an answer at most
+LONG = 64  # of a story
+ROUNDS = 3  # of throughput
 TRIALS = 20  # of the time to the first token
 PART = 0.2  # share of the time at whose ends memory is compared, after as much to warm up
 GROWTH = 0.02
@@ -218,8 +221,18 @@ async def throughput(address: Address, cases: list[Case], clients: int, seconds:
     return seen.tokens / (time.perf_counter() - begin)
 
 
+def rates_of(address: Address, cases: list[Case], seconds: float) -> dict[str, float]:
+    """Tokens per second of one client and of eight, medians of rounds in turn, and their ratio."""
+    rounds = [
+        [asyncio.run(throughput(address, cases, clients, seconds)) for clients in (1, 8)]
+        for _ in range(ROUNDS)
+    ]
+    one, eight = map(statistics.median, zip(*rounds, strict=True))
+    return {"1": one, "8": eight, "ratio": eight / one}
+
+
 def first_token(
-    address: Address, cases: list[Case], model: Model, policy: ExitPolicy
+    address: Address, cases: list[Case], model: Model, policy: ExitPolicy | None
 ) -> dict[str, float]:
     """Milliseconds to the first token, the server's and the library's in turn, as medians."""
     served, own = Seen(), list[float]()
@@ -234,15 +247,28 @@ def first_token(
     }
 
 
-def make_cases(model: Model, policy: ExitPolicy, name: str, count: int) -> list[Case]:
-    """Requests, greedy and drawn, with the library's answers."""
+def make_cases(model: Model, policy: ExitPolicy | None, name: str, count: int) -> list[Case]:
+    """Questions with the library's answers."""
     texts = [prompt(item, 0) for task in TASKS for item in held_out_items(task, count, seed=3)]
+    return answered(model, policy, name, texts, TOKENS)
+
+
+def make_stories(model: Model, policy: ExitPolicy | None, name: str, count: int) -> list[Case]:
+    """First sentences, and how the library goes on."""
+    texts = [prompt(item, 0) for item in held_out_items("stories", count, seed=3)]
+    return answered(model, policy, name, [text.split(".")[0] + "." for text in texts], LONG)
+
+
+def answered(
+    model: Model, policy: ExitPolicy | None, name: str, texts: Sequence[str], tokens: int
+) -> list[Case]:
+    """Requests, greedy and drawn in turn, with the library's answers."""
     cases = []
     for seed, text in enumerate(texts):
         temperature = (0.0, 0.7)[seed % 2]
-        made = GenerationSettings(TOKENS, temperature=temperature, seed=seed)
+        made = GenerationSettings(tokens, temperature=temperature, seed=seed)
         answer = generate(model, [text], made, policy)[0]
-        body = {"model": name, "prompt": text, "max_tokens": TOKENS}
+        body = {"model": name, "prompt": text, "max_tokens": tokens}
         body |= {"temperature": temperature, "seed": seed}
         exits = [token.exit_layer for token in answer.tokens]
         cases.append(Case(body, answer.text, exits))
@@ -278,17 +304,21 @@ def start_server(
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All numbers."""
     random.seed(0)
-    model = load_model(options.model, torch.float32)
-    policy = choose(model, Wish(judge="mamba")).policy
-    assert policy is not None
+    model = load_model(options.model, getattr(torch, options.dtype))
+    policy = None
+    words = ["--dtype", options.dtype, "--max-batch", str(options.max_batch)]
+    if options.judge != "none":
+        policy = choose(model, Wish(judge=options.judge, state=options.state)).policy
+        words += ["--judge", options.judge, "--state", options.state]
     cases = make_cases(model, policy, options.model, options.cases)
-    words = ("--dtype", "float32", "--judge", "mamba", "--max-batch", str(options.max_batch))
+    stories = make_stories(model, policy, options.model, options.cases)
     process, address = start_server(options.model, words, options.log)
     try:
         asyncio.run(throughput(address, cases, 8, 1.0))  # everything has been used once
         firsts = first_token(address, cases, model, policy)
         rates = {
-            str(n): asyncio.run(throughput(address, cases, n, options.rate_seconds)) for n in (1, 8)
+            name: rates_of(address, asked, options.rate_seconds)
+            for name, asked in (("questions", cases), ("stories", stories))
         }
         watched = psutil.Process(process.pid)
         seen, memory = asyncio.run(load(address, cases, options.clients, options.seconds, watched))
@@ -306,7 +336,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "memory_bytes": max(memory),
         "token_ms": {"p50": percentile(seen.gaps, 0.5), "p99": percentile(seen.gaps, 0.99)},
         "first_token_ms": firsts | {"loaded_p50": percentile(seen.firsts, 0.5)},
-        "tokens_per_second": rates | {"ratio": rates["8"] / rates["1"]},
+        "tokens_per_second": rates,
         "exit_code": code,
     }
 
@@ -315,9 +345,12 @@ def main() -> int:
     """Measure, print a table, write the JSON object where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="reference:mistral")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--judge", default="mamba", help="or none, for full depth")
+    parser.add_argument("--state", default="recompute")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=300.0)
-    parser.add_argument("--rate-seconds", type=float, default=10.0)
+    parser.add_argument("--rate-seconds", type=float, default=5.0)
     parser.add_argument("--cases", type=int, default=16, help="requests of each reference task")
     parser.add_argument("--max-batch", type=int, default=8)
     parser.add_argument("--json", type=Path)
