@@ -11,7 +11,8 @@ from torch import Tensor
 from dynexit.exits.judges import build_judge
 from dynexit.exits.policy import ExitPolicy
 from dynexit.exits.skipped import skipped_state
-from dynexit.inference.decoder import Decoder, Step
+from dynexit.inference.decoder import Decoder
+from dynexit.inference.step import Step
 from dynexit.models import Backbone, load_backbone
 from models.zoo import Checkpoint, random_ids
 

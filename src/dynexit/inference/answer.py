@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dynexit.inference.decoder import Step
 from dynexit.inference.generation import Drafting, GeneratedToken, Generation
+from dynexit.inference.step import Step
 from dynexit.inference.text import TextStream
 from dynexit.models import Model
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,44 +17,10 @@ from dynexit.errors import UserError
 from dynexit.exits.judge import Evidence
 from dynexit.exits.policy import ExitPolicy
 from dynexit.inference.cuda_graphs import segments
+from dynexit.inference.step import Front, Outcome, Step
 from dynexit.models.backbone import Backbone
 from dynexit.models.layers import Layers
 from dynexit.models.placement import Placement
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step gave, row by row: ``logits`` [B, vocab], exit layers, the judge's score at the
-    exit taken (the last score where a token went to full depth, None without a judge), layers run
-    for earlier tokens that caught up, readouts of the vocabulary that judges asked for beside the
-    token's own, and scores that were no numbers, for which a token stays."""
-
-    logits: Tensor
-    exit_layers: list[int]
-    scores: list[float | None]
-    catch_up: list[int]
-    idle_readouts: list[int]
-    invalid_scores: list[int]
-
-
-class _Outcome:
-    """What is known so far of every row in a step."""
-
-    def __init__(self, rows: int, depth: int) -> None:
-        self.logits: list[Tensor | None] = [None] * rows
-        self.exits = [depth] * rows
-        self.scores: list[float | None] = [None] * rows
-        self.idle_readouts = [0] * rows
-        self.invalid_scores = [0] * rows
-
-    def read(self, rows: list[int], logits: Tensor, layer: int) -> None:
-        parts = torch.split(logits, 1) if len(rows) > 1 else (logits,)
-        for row, out in zip(rows, parts, strict=True):
-            self.logits[row], self.exits[row] = out, layer
-
-    def stacked(self) -> Tensor:
-        parts = [out for out in self.logits if out is not None]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 class Decoder:
@@ -145,10 +110,14 @@ class Decoder:
             step = Step(logits, [self.backbone.depth] * count, [None] * count, none, none, none)
         else:
             step = self._step_with_exits(hidden, which, place, self.policy, deep)
-        for row in which:
+        self._grow(which)
+        return step
+
+    def _grow(self, rows: Sequence[int]) -> None:
+        """A token more of each of these rows is known."""
+        for row in rows:
             self.lengths[row] += 1
             self._answered[row] += 1
-        return step
 
     def _step_with_exits(
         self,
@@ -158,74 +127,66 @@ class Decoder:
         policy: ExitPolicy,
         deep: Collection[int],
     ) -> Step:
-        outcome = _Outcome(place.batch, self.backbone.depth)
-        active, start = list(range(place.batch)), 0  # numbers among ``rows``
-        for exit, layer in enumerate(policy.layers):
-            hidden = self._session.run(hidden, start, layer, place)
-            start = layer
-            judged = [b for b, at in enumerate(active) if rows[at] not in deep]
-            if not judged:
-                continue
-            gone = self._check(exit, hidden, place, rows, active, judged, outcome)
-            if not gone:
-                continue
-            if len(gone) == len(active):
-                self._session.leave(hidden, layer, place)
-                active = []
-                break
-            self._session.leave(hidden[gone], layer, self._place([rows[active[b]] for b in gone]))
-            stay = sorted(set(range(len(active))) - set(gone))
-            active = [active[b] for b in stay]
-            hidden, place = hidden[stay], self._place([rows[at] for at in active])
-        if active:
-            hidden = self._session.run(hidden, start, self.backbone.depth, place)
-            logits = self._read_last(hidden[:, 0], [rows[at] for at in active])
-            outcome.read(active, logits, self.backbone.depth)
-        caught = [self._session.catch_up(row) for row in rows]
-        return Step(
-            outcome.stacked(),
-            outcome.exits,
-            outcome.scores,
-            caught,
-            outcome.idle_readouts,
-            outcome.invalid_scores,
-        )
+        front = Front(rows, list(range(len(rows))), hidden, place, 0)
+        outcome = Outcome(place.batch, self.backbone.depth)
+        self._pass_exits(front, range(len(policy.layers)), deep, outcome)
+        self._pass_last(front, outcome)
+        return outcome.step([self._session.catch_up(row) for row in rows])
+
+    def _pass_exits(
+        self, front: Front, exits: range, deep: Collection[int], outcome: Outcome
+    ) -> None:
+        """Take a step from exit to exit; ``front`` keeps the tokens that have not left."""
+        policy = self._policy()
+        for exit in exits:
+            if not front.active:
+                return
+            layer = policy.layers[exit]
+            front.hidden = self._session.run(front.hidden, front.layer, layer, front.place)
+            front.layer = layer
+            judged = [b for b, row in enumerate(front.active_rows()) if row not in deep]
+            gone = self._check(exit, front, judged, outcome) if judged else []
+            if len(gone) == len(front.active):
+                self._session.leave(front.hidden, layer, front.place)
+                front.active = []
+            elif gone:
+                rows = front.active_rows()
+                leaving = self._place([rows[b] for b in gone])
+                self._session.leave(front.hidden[gone], layer, leaving)
+                stay = sorted(set(range(len(rows))) - set(gone))
+                front.active = [front.active[b] for b in stay]
+                front.hidden = front.hidden[stay]
+                front.place = self._place([rows[b] for b in stay])
+
+    def _pass_last(self, front: Front, outcome: Outcome) -> None:
+        """Take what has not left through the rest of the layers."""
+        if front.active:
+            depth = self.backbone.depth
+            hidden = self._session.run(front.hidden, front.layer, depth, front.place)
+            logits = self._read_last(hidden[:, 0], front.active_rows())
+            outcome.read(front.active, logits, depth)
 
     def _read_last(self, hidden: Tensor, rows: list[int]) -> Tensor:
         """Logits [B, vocab] of the tokens of these rows that reached the last layer [B, hidden]."""
         return self.backbone.readout(hidden)
 
-    def _check(
-        self,
-        exit: int,
-        hidden: Tensor,
-        place: Placement,
-        rows: list[int],
-        active: list[int],
-        judged: list[int],
-        outcome: _Outcome,
-    ) -> list[int]:
-        """Judge at an exit those of the active rows with the numbers ``judged`` and read out those
-        that leave, whose numbers are given back."""
-        policy = self._policy()
-        limits = [self._limit(exit, rows[active[b]], policy) for b in judged]
-        states = hidden[:, 0]
-        if len(judged) < len(active):
-            states, place = hidden[judged, 0], self._place([rows[active[b]] for b in judged])
+    def _check(self, exit: int, front: Front, judged: list[int], outcome: Outcome) -> list[int]:
+        """Judge at an exit those of the active tokens with the numbers ``judged`` and read out
+        those that leave, whose numbers are given back."""
+        policy, rows, place = self._policy(), front.active_rows(), front.place
+        limits = [self._limit(exit, rows[b], policy) for b in judged]
+        states = front.hidden[:, 0]
+        if len(judged) < len(rows):
+            states, place = front.hidden[judged, 0], self._place([rows[b] for b in judged])
         evidence = Evidence(exit, states, self._readout, min(limits))
         scores = policy.judge.score(exit, evidence, self._judging, place.rows).tolist()
         leave = [i for i, score in enumerate(scores) if limits[i] <= score < math.inf]
+        which = [front.active[b] for b in judged]
+        leaving = [which[i] for i in leave]
         if leave:
-            leaving = [active[judged[i]] for i in leave]
             outcome.read(leaving, evidence.logits(leave), policy.layers[exit])
-        for i, b in enumerate(judged):
-            if math.isfinite(scores[i]):
-                outcome.scores[active[b]] = scores[i]
-            else:  # of a state that overflowed, say: the full model decides
-                outcome.invalid_scores[active[b]] += 1
-            outcome.idle_readouts[active[b]] += evidence.readouts[i]
-        for i in leave:
-            outcome.idle_readouts[active[judged[i]]] -= 1  # its own
+        outcome.judge(which, scores, evidence.readouts)
+        outcome.own_readouts(leaving)
         return [judged[i] for i in leave]
 
     def _limit(self, exit: int, row: int, policy: ExitPolicy) -> float:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dynexit.errors import UserError
 from dynexit.inference.answer import Answer
-from dynexit.inference.decoder import Decoder, Step
+from dynexit.inference.decoder import Decoder
+from dynexit.inference.step import Step
 from dynexit.models import Model
 from dynexit.serving.depths import Thresholds
 from dynexit.serving.limits import Limits

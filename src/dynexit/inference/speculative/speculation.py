@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dynexit.exits.policy import ExitPolicy
-from dynexit.inference.decoder import Step
 from dynexit.inference.generation import Drafting
 from dynexit.inference.sampling import Sampler
 from dynexit.inference.speculative.acceptance import Draft, accept, propose
 from dynexit.inference.speculative.decoder import VerifyingDecoder
 from dynexit.inference.speculative.draft_policy import DraftPolicy
 from dynexit.inference.speculative.settings import Lossless
+from dynexit.inference.step import Step
 from dynexit.models.backbone import Backbone
 
 
