@@ -17,6 +17,7 @@ import openai
 import pytest
 from tests.serving.running import Running
 
+from dynexit.inference.deferred import DeferringDecoder
 from dynexit.inference.generation import GeneratedToken
 from dynexit.inference.settings import GenerationSettings
 from dynexit.serving.limits import Limits
@@ -169,19 +170,20 @@ def test_a_long_prompt_does_not_stall_others(start: Start, endless: Plan) -> Non
 def test_a_defect_costs_only_what_was_under_way(start: Start, endless: Plan) -> None:
     running = start(endless)
     decoder = running.engine._plain._decoder
-    original = decoder.step
+    assert isinstance(decoder, DeferringDecoder)
+    original = decoder.begin
 
     def fail(*_: Any) -> Any:
-        decoder.step = original  # type: ignore[method-assign]
+        decoder.begin = original  # type: ignore[method-assign]
         raise RuntimeError("secret words")
 
     with running.client().completions.create(**ENDLESS, stream=True) as stream:
         chunks = iter(stream)
         next(chunks)
-        decoder.step = fail  # type: ignore[method-assign]
+        decoder.begin = fail  # type: ignore[method-assign]
         with pytest.raises(openai.APIError, match="the server failed"):
             list(chunks)
-    decoder.step = fail  # type: ignore[method-assign]
+    decoder.begin = fail  # type: ignore[method-assign]
     with pytest.raises(openai.InternalServerError) as caught:
         running.client().completions.create(**SHORT)
     assert "secret" not in caught.value.response.text

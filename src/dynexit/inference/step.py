@@ -75,6 +75,16 @@ class Outcome:
         for token in tokens:
             self.idle_readouts[token] -= 1
 
+    def only(self, tokens: Sequence[int]) -> Outcome:
+        """The outcome of these."""
+        some = Outcome(0, 0)
+        some.logits = [self.logits[token] for token in tokens]
+        some.exits = [self.exits[token] for token in tokens]
+        some.scores = [self.scores[token] for token in tokens]
+        some.idle_readouts = [self.idle_readouts[token] for token in tokens]
+        some.invalid_scores = [self.invalid_scores[token] for token in tokens]
+        return some
+
     def step(self, catch_up: list[int]) -> Step:
         """All of it, once every token is read; ``catch_up`` as ``Step`` has it."""
         parts = [out for out in self.logits if out is not None]

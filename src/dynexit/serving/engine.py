@@ -9,8 +9,10 @@ from collections import deque
 from collections.abc import Callable
 
 from dynexit.inference.decoder import Decoder
+from dynexit.inference.deferred import DeferringDecoder
 from dynexit.models import Model
 from dynexit.serving.batch import Batch, Text
+from dynexit.serving.deferred import DeferringBatch
 from dynexit.serving.depths import Depths, Thresholds
 from dynexit.serving.limits import Limits
 from dynexit.serving.lossless import LosslessBatch
@@ -43,8 +45,12 @@ class Engine:
         self._shedder = None if target is None else Shedder(target, max(1, len(self._levels)))
         self._policy = depths.policy
         capacity = limits.context(model.backbone.config.max_positions)
-        decoder = Decoder(model.backbone, limits.max_batch, capacity, depths.policy)
-        self._plain = Batch(decoder, limits)
+        size = model.backbone, limits.max_batch, capacity
+        self._plain = (
+            Batch(Decoder(*size), limits)
+            if depths.policy is None
+            else DeferringBatch(DeferringDecoder(*size, depths.policy), limits)
+        )
         self._lossless: LosslessBatch | None = None  # made when it is first asked for
         self._changed = threading.Condition()
         self._waiting: deque[Text] = deque()
