@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -106,10 +107,14 @@ def check_rope(kind: str, scaling: Mapping[str, object]) -> None:
         known = ", ".join(sorted(_KINDS))
         raise UserError(f"config.json: rope_type {kind!r} is not supported; known are {known}")
     for field in _REQUIRED.get(kind, ()):
-        if not isinstance(scaling.get(field), int | float):
+        if not _is_number(scaling.get(field)):
             raise UserError(
                 f"config.json: rope_type {kind!r} needs the number {field!r}; fetch the file again"
             )
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 _NUMBERS = (
@@ -123,7 +128,7 @@ def check_rope_numbers(rope: RopeConfig) -> None:
     """Raise ``UserError`` where a formula above would divide by zero or leave the real numbers."""
     given = {name: rope.scaling.get(name) for name in _NUMBERS}
     for name, value in {"rope_theta": rope.theta, **given}.items():
-        sound = isinstance(value, int | float) and _LEAST <= value <= _MOST
+        sound = _is_number(value) and _LEAST <= value <= _MOST
         if value is not None and not sound:
             raise UserError(f"config.json: {name} {value!r} is no positive number; mend the file")
     if rope.kind == "llama3" and not given["low_freq_factor"] < given["high_freq_factor"]:  # type: ignore[operator]
