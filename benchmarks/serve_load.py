@@ -307,9 +307,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     model = load_model(options.model, getattr(torch, options.dtype))
     policy = None
     words = ["--dtype", options.dtype, "--max-batch", str(options.max_batch)]
+    words += ["--judge", options.judge]
     if options.judge != "none":
         policy = choose(model, Wish(judge=options.judge, state=options.state)).policy
-        words += ["--judge", options.judge, "--state", options.state]
+        words += ["--state", options.state]
     cases = make_cases(model, policy, options.model, options.cases)
     stories = make_stories(model, policy, options.model, options.cases)
     process, address = start_server(options.model, words, options.log)

@@ -1,5 +1,7 @@
 """Sampling: equal to transformers' processors, right in distribution, independent by row."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +18,7 @@ from transformers import (
 )
 
 from dynexit.errors import UserError
-from dynexit.inference.sampling import Sampler, draw
+from dynexit.inference.sampling import Sampler, draw, sample_each
 from dynexit.inference.settings import GenerationSettings
 
 
@@ -237,3 +239,28 @@ def test_among_equals_the_first_is_chosen(dtype: torch.dtype) -> None:
     sampler = Sampler(GenerationSettings(), 200, 300)
     first = [row.index(max(row)) for row in logits.tolist()]
     assert sampler.sample(logits) == first
+
+
+def test_rows_of_several_samplers_together_draw_as_each_alone() -> None:
+    """Greedy ones, drawn ones alike and not alike, with a penalty; one row has no numbers."""
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"temperature": 0.7, "seed": 1},
+        {"temperature": 0.7, "seed": 2},
+        {"temperature": 0.7, "seed": 2, "top_k": 3},
+        {"repetition_penalty": 1.5},
+        {},
+        {"temperature": 0.7, "seed": 3},
+    ]
+    together = [Sampler(GenerationSettings(**kind), 2, 40) for kind in kinds]
+    apart = [Sampler(GenerationSettings(**kind), 2, 40) for kind in kinds]
+    for step in range(6):
+        logits = torch.randn(7, 40, generator=torch.Generator().manual_seed(step))
+        if step == 3:
+            logits[2, 5] = float("nan")
+        got = sample_each(logits, [(sampler, 1) for sampler in together])
+        for at, sampler in enumerate(apart):
+            if step == 3 and at == 2:
+                assert isinstance(got[at], UserError)
+            else:
+                assert got[at] == sampler.sample(logits[at : at + 1], [1])[0]

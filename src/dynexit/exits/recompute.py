@@ -50,6 +50,7 @@ class RecomputeSession:
         self._waiting: list[dict[int, list[Tensor]]] = [{} for _ in range(cache.rows)]
         # per row: tokens that joined the current one in this step, at its depth
         self._riding: list[list[Tensor]] = [[] for _ in range(cache.rows)]
+        self._late = [0] * cache.rows  # how many of each row have not reached the last layer
         self._catch_up = [0] * cache.rows
         # per row: tokens [n, hidden] that reached the last layer when they last did
         self._arrived: list[Tensor | None] = [None] * cache.rows
@@ -58,6 +59,8 @@ class RecomputeSession:
         rows = _rows(place)
         for row in rows:
             self._riding[row] = self._waiting[row].pop(start, []) + self._riding[row]
+            if stop == self.backbone.depth:
+                self._late[row] = 0
         if not any(self._riding[row] for row in rows):
             return self.backbone.run(hidden, self.cache, start, stop, place)
         return self._run_together(hidden, start, stop, place, rows)
@@ -67,18 +70,21 @@ class RecomputeSession:
             waiting = self._waiting[row].setdefault(layer, [])
             waiting += [*self._riding[row], hidden[b]]
             self._riding[row] = []
-            if self.waiting(row) > self.limit:
+            self._late[row] += 1
+            if self._late[row] > self.limit:
                 self.flush(row, place.starts[b] + 1)
 
     def keep(self, rows: Sequence[int]) -> None:
         # copies, since a row may go on as several
         self._waiting = [{at: [*t] for at, t in self._waiting[row].items()} for row in rows]
         self._riding = [[*self._riding[row]] for row in rows]
+        self._late = [self._late[row] for row in rows]
         self._catch_up = [self._catch_up[row] for row in rows]
         self._arrived = [self._arrived[row] for row in rows]
 
     def clear(self, row: int) -> None:
-        self._waiting[row], self._riding[row], self._catch_up[row] = {}, [], 0
+        self._waiting[row], self._riding[row] = {}, []
+        self._late[row] = self._catch_up[row] = 0
         self._arrived[row] = None
 
     def catch_up(self, row: int) -> int:
@@ -93,7 +99,7 @@ class RecomputeSession:
 
     def waiting(self, row: int) -> int:
         """Tokens of a row that have not reached the last layer."""
-        return sum(len(t) for tokens in self._waiting[row].values() for t in tokens)
+        return self._late[row]
 
     def flush(self, row: int, length: int) -> None:
         """Bring every waiting token of a row, ``length`` tokens long, to the last layer."""
@@ -107,6 +113,7 @@ class RecomputeSession:
             self._catch_up[row] += len(hidden) * (stop - start)
             riding = [hidden]
         self._arrived[row] = torch.cat(riding) if riding else None
+        self._late[row] = 0
 
     def _run_together(
         self, hidden: Tensor, start: int, stop: int, place: Placement, rows: Sequence[int]

@@ -64,10 +64,7 @@ class Sampler:
         """
         which = self._rows(rows)
         if self.settings.greedy:
-            # of bf16 in a quarter of the time of argmax, and with the same choice among equals
-            top, best = self._penalised(logits, which).max(-1)
-            check_finite(top)
-            chosen: list[int] = best.tolist()
+            chosen = _best(self._penalised(logits, which))
         else:
             chosen = draw(self.distribution(logits, which), self.uniform(which)).tolist()
         for row, token in zip(which, chosen, strict=True):
@@ -117,6 +114,52 @@ class Sampler:
         return torch.where(
             seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores
         )
+
+
+def sample_each(logits: Tensor, choosers: Sequence[tuple[Sampler, int]]) -> list[int | UserError]:
+    """The next token of each row of ``logits`` [B, vocab], as ``sample`` of its own sampler and row
+    gives it, or why there is none. Rows of samplers with the same settings are done together."""
+    alike: dict[object, list[int]] = {}
+    for at, (sampler, _) in enumerate(choosers):
+        s = sampler.settings
+        key = sampler if sampler._penalises else (s.temperature, s.top_k, s.top_p, s.min_p)
+        alike.setdefault(key, []).append(at)
+    made: dict[int, int | UserError] = {}
+    for group in alike.values():
+        whole = len(group) == len(choosers)
+        made |= _sample_alike(logits if whole else logits[group], group, choosers)
+    return [made[at] for at in range(len(choosers))]
+
+
+def _sample_alike(
+    logits: Tensor, group: Sequence[int], choosers: Sequence[tuple[Sampler, int]]
+) -> dict[int, int | UserError]:
+    """Tokens of rows that one sampler could sample, by their numbers among ``choosers``."""
+    first, _ = choosers[group[0]]
+    try:
+        if first._penalises:
+            chosen = first.sample(logits, [choosers[at][1] for at in group])
+        elif first.settings.greedy:
+            chosen = _best(logits)
+        else:
+            probs = first.distribution(logits)
+            numbers = [sampler.uniform([row]) for sampler, row in map(choosers.__getitem__, group)]
+            chosen = draw(probs, torch.cat(numbers)).tolist()
+    except UserError as error:  # of one of them
+        if len(group) == 1:
+            return {group[0]: error}
+        parts = [_sample_alike(logits[i : i + 1], [at], choosers) for i, at in enumerate(group)]
+        return {at: token for part in parts for at, token in part.items()}
+    return dict(zip(group, chosen, strict=True))
+
+
+def _best(logits: Tensor) -> list[int]:
+    """The most probable token of each row; of bf16 in a quarter of the time of argmax, and with the
+    same choice among equals."""
+    top, best = logits.max(-1)
+    check_finite(top)
+    chosen: list[int] = best.tolist()
+    return chosen
 
 
 def filtered(scores: Tensor, settings: GenerationSettings) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
 from dynexit.errors import UserError
 from dynexit.inference.answer import Answer
 from dynexit.inference.decoder import Decoder
+from dynexit.inference.sampling import sample_each
 from dynexit.inference.step import Step
 from dynexit.models import Model
 from dynexit.serving.depths import Thresholds
@@ -111,19 +112,24 @@ class Batch:
         """The next token of each of these texts by their rows, which ascend."""
         deep = [row for row, text in texts.items() if text.deep]
         ids = [text.answer.last for text in texts.values()]
-        step = self._decoder.step(ids, list(texts), deep)
-        return [(text, [self._choose(text, step, at)]) for at, text in enumerate(texts.values())]
+        return self._choose(list(texts.values()), self._decoder.step(ids, list(texts), deep))
 
-    def _choose(self, text: Text, step: Step, at: int) -> Event:
-        """The token of a text that was number ``at`` of a step."""
-        logits = step.logits[at : at + 1]
-        try:
-            token = text.ticket.sampler.sample(logits, [text.choice])[0]
-        except UserError as error:  # logits that are no numbers
-            return Failed(str(error))
-        pushed = text.answer.push(token, step, at)
-        likely = _logprobs(logits, token, text.ticket.order.top_logprobs)
-        return Made(text.choice, pushed, text.answer.finish, likely)
+    def _choose(self, texts: Sequence[Text], step: Step) -> list[tuple[Text, list[Event]]]:
+        """The tokens of these texts, of which a step was."""
+        tokens = sample_each(step.logits, [(text.ticket.sampler, text.choice) for text in texts])
+        return [
+            (text, [_event(text, token, step, at)])
+            for at, (text, token) in enumerate(zip(texts, tokens, strict=True))
+        ]
+
+
+def _event(text: Text, token: int | UserError, step: Step, at: int) -> Event:
+    """What came of a text that was number ``at`` of a step."""
+    if isinstance(token, UserError):  # logits that are no numbers
+        return Failed(str(token))
+    pushed = text.answer.push(token, step, at)
+    likely = _logprobs(step.logits[at : at + 1], token, text.ticket.order.top_logprobs)
+    return Made(text.choice, pushed, text.answer.finish, likely)
 
 
 def _is_last(event: Event) -> bool:

@@ -41,6 +41,4 @@ class DeferringBatch(Batch):
     def _tell(
         self, texts: Mapping[int, Text], rows: Sequence[int], step: Step | None
     ) -> list[tuple[Text, list[Event]]]:
-        if step is None:
-            return []
-        return [(texts[row], [self._choose(texts[row], step, at)]) for at, row in enumerate(rows)]
+        return [] if step is None else self._choose([texts[row] for row in rows], step)

@@ -30,6 +30,10 @@ from dynexit.models.norm import RmsNorm
 from dynexit.models.placement import Placement
 from dynexit.models.projection import apply
 
+_READ_AT_ONCE = 1024
+"""Tokens of prompts that our own kernels take one by one; PyTorch's many small operations take
+longer."""
+
 
 class MambaClassifier(ExitClassifier):
     """Norm, then Mamba-2 with an output projection to one logit. A ``shift`` [..., hidden] is added
@@ -161,6 +165,18 @@ class BlockSteps:
         layer.run(hidden.contiguous().unsqueeze(1), logits, (conv, ssm), None, place.span)
         return logits
 
+    def read(self, hidden: Tensor, conv: Tensor, ssm: Tensor, place: Placement) -> None:
+        """See tokens of prompts [B, T, hidden] without an answer; the states of their rows move
+        on."""
+        few = 0 < hidden.shape[0] * hidden.shape[1] <= _READ_AT_ONCE
+        usable = few and place.on_host and kernels.available(hidden, ssm)
+        layer = self._layer(hidden.dtype) if usable else None
+        if layer is None:
+            self._head.advance(hidden, RecurrentState(conv, ssm), place)
+            return
+        unheard = torch.empty(*hidden.shape[:2], 1, dtype=ssm.dtype)
+        layer.run(hidden.contiguous(), unheard, (conv, ssm), None, place.span)
+
     def _layer(self, dtype: torch.dtype) -> Layer | None:
         """Norm and block for hidden states of a type, made once."""
         if dtype not in self._layers:
@@ -216,7 +232,7 @@ class MambaJudge(ClassifierJudge):
 
     def observe(self, exit: int, hidden: Tensor, state: JudgeState, place: Placement) -> None:
         conv, ssm = state.tensors[f"conv.{exit}"], state.tensors[f"ssm.{exit}"]
-        self._classifiers()[exit].advance(hidden, RecurrentState(conv, ssm), place)
+        self._blocks[exit].read(hidden, conv, ssm, place)
 
     def score(
         self, exit: int, evidence: Evidence, state: JudgeState, rows: Tensor | None
