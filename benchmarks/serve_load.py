@@ -255,8 +255,13 @@ def make_cases(model: Model, policy: ExitPolicy | None, name: str, count: int) -
 
 def make_stories(model: Model, policy: ExitPolicy | None, name: str, count: int) -> list[Case]:
     """First sentences, and how the library goes on."""
+    return answered(model, policy, name, openings(count), LONG)
+
+
+def openings(count: int) -> list[str]:
+    """The first sentences of so many stories."""
     texts = [prompt(item, 0) for item in held_out_items("stories", count, seed=3)]
-    return answered(model, policy, name, [text.split(".")[0] + "." for text in texts], LONG)
+    return [text.split(".")[0] + "." for text in texts]
 
 
 def answered(

@@ -1,6 +1,6 @@
 """Load shedding by depth: the time per token as clients come and go, with a target and without.
 
-    .venv/bin/python benchmarks/serve_shedding.py --model reference:mamba2 --clients 8
+    .venv/bin/python benchmarks/serve_shedding.py --model reference:mamba2 --clients 8 --stories
 
 One client asks, then many, then one again, of three servers in turn: at full depth, with exits at
 the strictest certified risk, and with these and a target of time per token. Without --target-ms the
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from serve_load import Address, events, percentile, start_server
+from serve_load import LONG, TOKENS, Address, events, openings, percentile, start_server
 
 from dynexit.files import write_json
 from dynexit.models.loading import read_config
@@ -108,6 +108,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--model", default="reference:mamba2", help="reference:NAME")
+    parser.add_argument("--stories", action="store_true", help="to be continued, not questions")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=20.0, help="of a phase")
     parser.add_argument("--target-ms", type=float, help="of a token")
@@ -117,8 +118,9 @@ def main() -> None:
     random.seed(0)
     name = options.model.removeprefix("reference:")
     depth = read_config(reference_directory(name)).depth
-    texts = [prompt(item, 0) for task in TASKS for item in held_out_items(task, 16, seed=3)]
-    bodies = [{"model": options.model, "prompt": text, "max_tokens": 32} for text in texts]
+    questions = [prompt(item, 0) for task in TASKS for item in held_out_items(task, 16, seed=3)]
+    texts, most = (openings(16), LONG) if options.stories else (questions, TOKENS)
+    bodies = [{"model": options.model, "prompt": text, "max_tokens": most} for text in texts]
     found = {"full depth": run_server(options, FULL, bodies)}
     busy = percentile(found["full depth"][1].gaps, 0.5)
     target = options.share * busy if options.target_ms is None else options.target_ms
