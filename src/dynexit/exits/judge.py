@@ -66,11 +66,15 @@ class Evidence:
         self._read: list[int] = []  # the rows of
         self._logits: Tensor | None = None
 
+    def knows(self, rows: Sequence[int]) -> bool:
+        """Whether the logits of these rows have been computed."""
+        return self._logits is not None and set(rows) <= set(self._read)
+
     def logits(self, rows: Sequence[int] | None = None) -> Tensor:
         """The logits [n, vocab] of these rows (None: of all), computed at most once."""
         everyone = list(range(self.hidden.shape[0]))
         wanted = everyone if rows is None else list(rows)
-        if self._logits is None or not set(wanted) <= set(self._read):
+        if self._logits is None or not self.knows(wanted):
             hidden = self.hidden if wanted == everyone else self.hidden[wanted]
             self._logits, self._read = self._readout(self.exit, hidden), wanted
             self._count(wanted)

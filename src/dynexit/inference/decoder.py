@@ -140,7 +140,7 @@ class Decoder:
         policy = self._policy()
         for exit in exits:
             if not front.active:
-                return
+                break
             layer = policy.layers[exit]
             front.hidden = self._session.run(front.hidden, front.layer, layer, front.place)
             front.layer = layer
@@ -157,6 +157,7 @@ class Decoder:
                 front.active = [front.active[b] for b in stay]
                 front.hidden = front.hidden[stay]
                 front.place = self._place([rows[b] for b in stay])
+        outcome.settle(self.backbone.readout)
 
     def _pass_last(self, front: Front, outcome: Outcome) -> None:
         """Take what has not left through the rest of the layers."""
@@ -183,10 +184,12 @@ class Decoder:
         leave = [i for i, score in enumerate(scores) if limits[i] <= score < math.inf]
         which = [front.active[b] for b in judged]
         leaving = [which[i] for i in leave]
-        if leave:
+        if leave and evidence.knows(leave):
             outcome.read(leaving, evidence.logits(leave), policy.layers[exit])
+            outcome.own_readouts(leaving)
+        elif leave:
+            outcome.leave(leaving, self._translated(exit, states[leave]), policy.layers[exit])
         outcome.judge(which, scores, evidence.readouts)
-        outcome.own_readouts(leaving)
         return [judged[i] for i in leave]
 
     def _limit(self, exit: int, row: int, policy: ExitPolicy) -> float:
@@ -194,10 +197,11 @@ class Decoder:
         return policy.limits(exit, [self._answered[row]], self._thresholds[row])[0]
 
     def _readout(self, exit: int, hidden: Tensor) -> Tensor:
+        return self.backbone.readout(self._translated(exit, hidden))
+
+    def _translated(self, exit: int, hidden: Tensor) -> Tensor:
         translators = self._policy().translators
-        return self.backbone.readout(
-            hidden if translators is None else translators.apply(exit, hidden)
-        )
+        return hidden if translators is None else translators.apply(exit, hidden)
 
     def _policy(self) -> ExitPolicy:
         assert self.policy is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +52,22 @@ class Outcome:
         self.scores: list[float | None] = [None] * tokens
         self.idle_readouts = [0] * tokens
         self.invalid_scores = [0] * tokens
+        self._unread: list[tuple[Sequence[int], Tensor]] = []
+
+    def leave(self, tokens: Sequence[int], states: Tensor, layer: int) -> None:
+        """These tokens leave after ``layer`` with states [n, hidden] that are yet to be read."""
+        self._unread.append((tokens, states))
+        for token in tokens:
+            self.exits[token] = layer
+
+    def settle(self, readout: Callable[[Tensor], Tensor]) -> None:
+        """Read all that has left at once: the vocabulary's matrix is as large as a layer."""
+        if self._unread:
+            states = torch.cat([states for _, states in self._unread])
+            tokens = [token for some, _ in self._unread for token in some]
+            self._unread = []
+            for token, out in zip(tokens, torch.split(readout(states), 1), strict=True):
+                self.logits[token] = out
 
     def read(self, tokens: Sequence[int], logits: Tensor, layer: int) -> None:
         """These tokens leave after ``layer`` with logits [n, vocab]."""
