@@ -141,7 +141,7 @@ class Backbone(nn.Module):
                 return None
             if count > 1 and count * self._layer_bytes > _PIECEWISE:
                 return None
-            pieces = Pieces(place, most)
+            pieces = Pieces.of(place, most)
             if self._take(pieces, hidden, cache, range(start, stop)):
                 return pieces
         return None

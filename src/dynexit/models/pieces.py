@@ -44,46 +44,51 @@ class Pieces:
     """A call on the host, ``most`` tokens at a time: where those of each piece sit."""
 
     def __init__(self, place: Placement, most: int) -> None:
-        self._place, self._most = place, most
+        self._lengths, self._width, self._padded = place.lengths, place.width, place.padded
+        self._most = most
         if place.batch == 1:
             self.places: list[Placement] = place.pieces(most)
         else:
-            self.places = list(map(self._packed, _runs(place.lengths, most)))
+            self.places = [_packed(place, runs) for runs in _runs(place.lengths, most)]
 
-    def _packed(self, runs: Sequence[tuple[int, int, int]]) -> Placement:
-        place = self._place
-        numbers = place.numbers or range(place.batch)
-        return Packed(
-            [place.starts[row] + at for row, at, _ in runs],
-            [count for *_, count in runs],
-            [numbers[row] for row, *_ in runs],
-        )
+    @classmethod
+    def of(cls, place: Placement, most: int) -> Pieces:
+        """Those of ``place``, made once for all calls of layers that share it."""
+        if most not in place.in_pieces:
+            place.in_pieces[most] = cls(place, most)
+        return place.in_pieces[most]
 
     def split(self, hidden: Tensor) -> list[Tensor]:
         """``hidden`` [B, T, hidden] piece by piece, [1, N, hidden] each."""
-        if self._place.padded:
+        if self._padded:
             hidden = hidden.flatten(0, 1)[self._tokens]
         return list(torch.split(hidden.reshape(1, -1, hidden.shape[-1]), self._most, dim=1))
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """[B, T, hidden], with zeros at padding."""
-        every, (rows, width) = torch.cat(list(parts), dim=1)[0], self._shape
-        if not self._place.padded:
+        every = torch.cat(list(parts), dim=1)[0]
+        rows, width = len(self._lengths), self._width
+        if not self._padded:
             return every.view(rows, width, -1)
         out = every.new_zeros(rows * width, every.shape[-1])
         out[self._tokens] = every
         return out.view(rows, width, -1)
 
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return self._place.batch, self._place.width
-
     @cached_property
     def _tokens(self) -> Tensor:
         """Number of every token among the columns of the padded call [N]."""
-        width = self._place.width
-        each = enumerate(self._place.lengths)
+        width, each = self._width, enumerate(self._lengths)
         return torch.cat([torch.arange(row * width, row * width + count) for row, count in each])
+
+
+def _packed(place: Placement, runs: Sequence[tuple[int, int, int]]) -> Packed:
+    """Where tokens of several rows sit that form one piece."""
+    numbers = place.numbers or range(place.batch)
+    return Packed(
+        [place.starts[row] + at for row, at, _ in runs],
+        [count for *_, count in runs],
+        [numbers[row] for row, *_ in runs],
+    )
 
 
 def _runs(lengths: Sequence[int], most: int) -> list[list[tuple[int, int, int]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +17,10 @@ from torch import Tensor
 from dynexit.models.kernels import MOST_TOKENS, Span
 from dynexit.models.rope import RopeTable
 
-_SHORT = 1 << 15
+if TYPE_CHECKING:
+    from dynexit.models.pieces import Pieces
+
+_SHORT = 1 << 15  # queries of a row times the keys that they see
 
 
 class Placement:
@@ -43,7 +47,7 @@ class Placement:
         self._rows = None if rows is None else tuple(rows)
         self._masks: dict[tuple[int | None, int], Tensor | None] = {}
         self._rotations: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
-        self._pieces: dict[int, list[Placement]] = {}
+        self.in_pieces: dict[int, Pieces] = {}  # what ``Pieces.of`` has made, by their size
 
     @property
     def batch(self) -> int:
@@ -67,13 +71,11 @@ class Placement:
 
     def pieces(self, width: int) -> list[Placement]:
         """Of a call with one row: where its tokens sit, ``width`` at a time."""
-        if width not in self._pieces:
-            (begin,), (length,) = self.starts, self.lengths
-            self._pieces[width] = [
-                Placement([begin + at], [min(width, length - at)], self._rows, self.device)
-                for at in range(0, length, width)
-            ]
-        return self._pieces[width]
+        (begin,), (length,) = self.starts, self.lengths
+        return [
+            Placement([begin + at], [min(width, length - at)], self._rows, self.device)
+            for at in range(0, length, width)
+        ]
 
     @property
     def numbers(self) -> tuple[int, ...] | None:

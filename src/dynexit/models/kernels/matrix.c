@@ -432,9 +432,6 @@ INLINE void prepare(const Product *p, int is_bf16) {
 /* Products of one x in the same form share what is prepared of it. */
 static int is_prepared(const Product *p, long i) { return i && p[i].wide == p[i - 1].wide; }
 
-/* x + i of a type */
-static void *moved(const void *x, long i, int is_bf16) { return (char *)x + i * (is_bf16 ? 2 : 4); }
-
 /* The product for `tokens` of its tokens from `first` on. */
 static Product some_of(const Product *p, long first, long tokens) {
     Product some = *p;

@@ -6,9 +6,6 @@
 #include "team.h"
 #include "vectors.h"
 
-/* x[i] of the layer's type */
-static void *moved(const Team *t, void *x, long i) { return (char *)x + i * (t->layer->is_bf16 ? 2 : 4); }
-
 static Attention attention_of(const Team *t, const AttentionPart *a) {
     const Call *c = t->call;
     return (Attention){.cosine = c->cosine, .sine = c->sine, .keys = c->states[0], .values = c->states[1],
@@ -63,11 +60,11 @@ void mamba2_part(Team *t) {
     Product in = applied(t, &m->in, normed, projected);
     products(&in, 1);
     meet();
-    conv_rows(&(Conv){.x = moved(t, projected, inner), .state = c->states[0], .weight = m->conv,
+    conv_rows(&(Conv){.x = moved(projected, inner, h), .state = c->states[0], .weight = m->conv,
                       .bias = m->conv_bias, .out = mixed, .span = c->span, .stride = m->in.rows,
                       .channels = m->channels, .taps = m->taps, .is_bf16 = h});
     meet();
-    ssd_rows(&(Ssd){.mixed = mixed, .dt = moved(t, projected, inner + m->channels), .dt_bias = m->dt_bias,
+    ssd_rows(&(Ssd){.mixed = mixed, .dt = moved(projected, inner + m->channels, h), .dt_bias = m->dt_bias,
                     .a_log = m->a_log, .skip = m->skip, .gate = projected, .ssm = c->states[1],
                     .y = c->out ? y : 0, .span = c->span, .stride = m->in.rows, .heads = m->heads,
                     .width = m->width, .groups = m->groups, .size = m->size, .dt_min = m->dt_min,
@@ -93,11 +90,11 @@ static void select_rows(const Team *t, void *selected, void *dt, float *b, float
 #pragma omp for schedule(static) nowait
     for (long at = 0; at < t->tokens; at++) {
         float stored[m->size];
-        void *from = moved(t, selected, at * width);
-        pick(t, from, m->dt_norm, m->rank, moved(t, dt, at * m->rank));
-        pick(t, moved(t, from, m->rank), m->b_norm, m->size, stored);
+        void *from = moved(selected, at * width, h);
+        pick(t, from, m->dt_norm, m->rank, moved(dt, at * m->rank, h));
+        pick(t, moved(from, m->rank, h), m->b_norm, m->size, stored);
         for (long i = 0; i < m->size; i++) b[at * m->size + i] = read(stored, i, h);
-        pick(t, moved(t, from, m->rank + m->size), m->c_norm, m->size, stored);
+        pick(t, moved(from, m->rank + m->size, h), m->c_norm, m->size, stored);
         for (long i = 0; i < m->size; i++) c[at * m->size + i] = read(stored, i, h);
     }
 }
@@ -131,7 +128,7 @@ void mamba_part(Team *t) {
     products(&step, 1);
     meet();
     selective_rows(&(Selective){.x = inner, .dt = dt, .b = b, .c = coefficients, .a_log = m->a_log,
-                                .skip = m->skip, .gate = moved(t, projected, m->inner),
+                                .skip = m->skip, .gate = moved(projected, m->inner, h),
                                 .ssm = c->states[1], .out = c->out ? y : 0, .span = c->span,
                                 .stride = m->in.rows, .inner = m->inner, .size = m->size, .is_bf16 = h});
     if (!c->out) return;

@@ -99,6 +99,9 @@ INLINE void write(void *p, long i, int is_bf16, float x) {
     else ((float *)p)[i] = x;
 }
 
+/* x + i of a type */
+INLINE void *moved(const void *x, long i, int is_bf16) { return (char *)x + i * (is_bf16 ? 2 : 4); }
+
 INLINE vec read_vec(const void *p, long i, int is_bf16) {
     return is_bf16 ? load_bf16((const bf16 *)p + i) : load_f32((const float *)p + i);
 }
