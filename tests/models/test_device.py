@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dynexit.errors import UserError
-from dynexit.models.device import DETERMINISM, find_device, find_dtype
+from dynexit.models.device import DETERMINISM, find_device, find_dtype, using_threads
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cpu:y", ""])
@@ -46,3 +46,14 @@ def test_determinism(switch: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(switch == "on"), "Paris"]
+
+
+def test_threads_are_as_before_afterwards() -> None:
+    before = torch.get_num_threads()
+    with using_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+    with using_threads(None):
+        assert torch.get_num_threads() == before
+    with pytest.raises(UserError, match="--threads 0: give at least 1"), using_threads(0):
+        pass

@@ -19,12 +19,13 @@ import pytest
 from dynexit.cli import app
 
 COMMAND = [sys.executable, "-m", "dynexit", "serve"]
+WORDS = ["--port", "0", "--device", "cpu", "--name", "small", "--threads", "1"]
 
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[str]]:
     started = subprocess.Popen(
-        [*COMMAND, "reference:mistral", "--port", "0", "--device", "cpu"],
+        [*COMMAND, "reference:mistral", *WORDS],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -37,7 +38,7 @@ def process() -> Iterator[subprocess.Popen[str]]:
 def address(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert "reference:mistral at " in line
+    assert line.startswith("small at ")
     assert "judge mamba at layers 2,3, state recompute, certified risks 0.01" in line
     found = re.search(r"http://[\d.:]+", line)
     assert found is not None
@@ -52,7 +53,7 @@ def test_a_signal_ends_it_when_all_is_answered(
 ) -> None:
     url = address(process)
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-    body = {"model": "reference:mistral", "prompt": "SECRET words", "max_tokens": 300}
+    body = {"model": "small", "prompt": "SECRET words", "max_tokens": 300}
 
     def ask() -> int:
         made = client.completions.create(**body, temperature=1.5, seed=3, n=4)
@@ -105,6 +106,7 @@ def test_a_port_that_is_taken(refused: Callable[..., str]) -> None:
         (["--host", "no.such.host.invalid"], "cannot listen at no.such.host.invalid"),
         (["--max-batch", "0"], "--max-batch 0: give at least 1"),
         (["--time-limit", "nan"], "--time-limit nan: give seconds above 0"),
+        (["--threads", "0"], "--threads 0: give at least 1"),
         (["--port", "0", "--target-ms", "20", "--judge", "none"], "--target-ms needs certified"),
         (["--port", "0", "--exits", "/nowhere"], "/nowhere"),
         (["--port", "0", "--api-key", " "], "--api-key must be"),

@@ -141,9 +141,9 @@ def bench(
     Example: `dynexit bench --suite depth --shape mamba2-1b --layers 12,24,36 --state recompute`
     """
     from dynexit.evaluation.bench.plan import Plan
-    from dynexit.evaluation.bench.subject import threads as using_threads
     from dynexit.evaluation.bench.suites import bench as run_suite
     from dynexit.evaluation.bench.suites import check_suite
+    from dynexit.models.device import using_threads
 
     check_suite(suite)
     plan = Plan(

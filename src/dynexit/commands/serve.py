@@ -71,6 +71,14 @@ def serve(
             metavar="NAME",
         ),
     ] = None,
+    name: Annotated[
+        str | None,
+        _address(
+            "What clients call the model. Default: MODEL, of a path its last part.",
+            "--name",
+            metavar="NAME",
+        ),
+    ] = None,
     max_batch: Annotated[int, _load("Texts decoded together.", "--max-batch")] = 8,
     max_queue: Annotated[
         int, _load("Texts that may wait; more are refused with 429.", "--max-queue")
@@ -90,6 +98,9 @@ def serve(
             metavar="MS",
         ),
     ] = None,
+    threads: Annotated[
+        int | None, _load("Cores to compute with. Default: all.", "--threads")
+    ] = None,
     dtype: Dtype = None,
     device: Device = "auto",
 ) -> None:
@@ -107,6 +118,7 @@ def serve(
     '{"model": "reference:mistral", "messages": [{"role": "user", "content": "Who are you?"}]}'`
     """
     server = _server()
+    from dynexit.models.device import using_threads
     from dynexit.serving.limits import Limits
     from dynexit.serving.logs import log_to_stderr
 
@@ -114,28 +126,31 @@ def serve(
     if api_key is not None and not (api_key.isascii() and api_key.strip()):
         raise UserError("--api-key must be ASCII text that is not blank")
     _check_origins(cors or [])
-    place = server.listen(host, port)
-    loaded = load(model, dtype, device)
-    choice, depths = _depths(loaded, Wish(exits, judge, threshold, state=state), risk)
-    target = None
-    if target_ms is not None:
-        target, depths = _target(target_ms, depths, certified=threshold is None and risk is None)
-    name = _name(model)
-    plan = server.Plan(
-        loaded,
-        name,
-        depths,
-        _template(loaded, template),
-        limits,
-        api_key,
-        tuple(cors or ()),
-        target,
-    )
-    address = place.getsockname()
-    shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-    print(f"{name} at http://{shown}:{address[1]}, {_words(choice, depths)}", flush=True)
-    log_to_stderr()
-    server.serve(plan, place)
+    with using_threads(threads):
+        place = server.listen(host, port)
+        loaded = load(model, dtype, device)
+        choice, depths = _depths(loaded, Wish(exits, judge, threshold, state=state), risk)
+        target = None
+        if target_ms is not None:
+            target, depths = _target(
+                target_ms, depths, certified=threshold is None and risk is None
+            )
+        known_as = name or _name(model)
+        plan = server.Plan(
+            loaded,
+            known_as,
+            depths,
+            _template(loaded, template),
+            limits,
+            api_key,
+            tuple(cors or ()),
+            target,
+        )
+        address = place.getsockname()
+        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+        print(f"{known_as} at http://{shown}:{address[1]}, {_words(choice, depths)}", flush=True)
+        log_to_stderr()
+        server.serve(plan, place)
 
 
 def _check_origins(origins: list[str]) -> None:

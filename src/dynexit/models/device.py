@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -55,3 +57,17 @@ def settle_determinism() -> None:
             "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
         )  # cuBLAS reads it when it starts
         torch.use_deterministic_algorithms(True)
+
+
+@contextmanager
+def using_threads(count: int | None) -> Iterator[None]:
+    """PyTorch with so many threads (None: as it is), and as before when the block ends."""
+    if count is not None and count < 1:
+        raise UserError(f"--threads {count}: give at least 1")
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)

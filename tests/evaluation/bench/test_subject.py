@@ -11,7 +11,7 @@ from checkpoints import make_checkpoint
 from dynexit.errors import UserError
 from dynexit.evaluation.bench import capacity, subject
 from dynexit.evaluation.bench.shapes import SHAPES, shape_config
-from dynexit.evaluation.bench.subject import open_model, open_shape, threads
+from dynexit.evaluation.bench.subject import open_model, open_shape
 from dynexit.files import read_json, write_json
 from dynexit.models.cost import parameters
 from dynexit.models.families import parse_config
@@ -96,14 +96,3 @@ def test_available_memory() -> None:
     available = capacity.available_memory()
     assert available is None or 1 << 20 < available < 1 << 50
     assert capacity.fits(1)
-
-
-def test_threads_are_as_before_afterwards() -> None:
-    before = torch.get_num_threads()
-    with threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-    assert torch.get_num_threads() == before
-    with threads(None):
-        assert torch.get_num_threads() == before
-    with pytest.raises(UserError, match="--threads 0: give at least 1"), threads(0):
-        pass

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from dynexit.errors import UserError
 from dynexit.evaluation.bench.capacity import BESIDE_WEIGHTS, require_disk, require_memory
 from dynexit.evaluation.bench.shapes import shape_config
 from dynexit.evaluation.counting import Counting
@@ -109,17 +106,3 @@ def _require(size: int, what: str) -> None:
     require_memory(
         size + BESIDE_WEIGHTS, what, "choose a smaller model, --dtype bf16, or a quantised one"
     )
-
-
-@contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """PyTorch with so many threads (None: as it is), and as before when the block ends."""
-    if count is not None and count < 1:
-        raise UserError(f"--threads {count}: give at least 1")
-    before = torch.get_num_threads()
-    try:
-        if count is not None:
-            torch.set_num_threads(count)
-        yield
-    finally:
-        torch.set_num_threads(before)
