@@ -27,7 +27,8 @@ class Slots:
         free = [row for row in range(SLOTS) if row not in self.running]
         if free and self.waiting:
             text = self.waiting.pop(0)
-            self.decoder.clear(free[0], (text.threshold,) * 2)
+            self.decoder.clear(free[0])
+            self.decoder.set_thresholds(free[0], (text.threshold,) * 2)
             self.decoder.prefill([text.prompt], rows=[free[0]])
             self.running[free[0]] = text
 

@@ -80,7 +80,8 @@ def test_texts_in_slots_equal_texts_alone(
         if waiting:  # one joins at each step
             row, text = free[0] if free else -1, waiting[0]
             if row >= 0:
-                decoder.clear(row, (text.threshold,) * 2)
+                decoder.clear(row)
+                decoder.set_thresholds(row, (text.threshold,) * 2)
                 decoder.prefill([text.prompt], rows=[row])
                 running[row] = waiting.pop(0)
         rows = sorted(running)

@@ -213,12 +213,16 @@ class Decoder:
         whole = len(rows) == self.cache.rows
         return self.backbone.place(starts, lengths or [1] * len(rows), None if whole else rows)
 
+    def set_thresholds(self, row: int, thresholds: tuple[float, ...] | None) -> None:
+        """Give the text of a row thresholds of its own (None: the policy's)."""
+        self._thresholds[row] = thresholds
+
     @torch.inference_mode()
-    def clear(self, row: int, thresholds: tuple[float, ...] | None = None) -> None:
-        """Make a row ready for another text, with thresholds of its own (None: the policy's)."""
+    def clear(self, row: int) -> None:
+        """Forget the text of a row and make it ready for another."""
         self.cache.clear(row, self.lengths[row])
         self.lengths[row] = self._answered[row] = 0
-        self._thresholds[row] = thresholds
+        self._thresholds[row] = None
         if self.policy is not None:
             self._session.clear(row)
             self._judging.put(row, self.policy.judge.new_state(1))

@@ -86,9 +86,9 @@ class DeferringDecoder(Decoder):
         return outcome.step([self._session.catch_up(row) for row in which])
 
     @torch.inference_mode()
-    def clear(self, row: int, thresholds: tuple[float, ...] | None = None) -> None:
+    def clear(self, row: int) -> None:
         self._held.pop(row, None)
-        super().clear(row, thresholds)
+        super().clear(row)
 
     def keep(self, rows: Sequence[int]) -> None:
         super().keep(rows)

@@ -41,6 +41,11 @@ class Text:
         """Prompt tokens to read before the last one, which the first step feeds."""
         return len(self.answer.prompt) - 1 - self.read
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, or nobody waits for it."""
+        return self.ticket.cancelled or bool(self.answer.finish)
+
     def note(self, now: float) -> None:
         """Tokens have come."""
         self.waited, self._made_at = now - self._made_at, now
@@ -68,16 +73,17 @@ class Batch:
         self._texts[row] = text
         text.admitted = time.perf_counter()
         text.deep = thresholds is not None and min(thresholds) > 1
-        self._clear(row, thresholds)
+        self._decoder.set_thresholds(row, thresholds)
         text.ticket.sampler.see(text.choice, text.answer.prompt)
 
-    def _clear(self, row: int, thresholds: Thresholds | None) -> None:
-        self._decoder.clear(row, thresholds)
+    def free(self) -> None:
+        """Clear the rows of texts that are over."""
+        for row in [row for row, text in self._texts.items() if text.over]:
+            del self._texts[row]
+            self._clear(row)
 
-    def drop(self, unwanted: Iterable[Text]) -> None:
-        """Free the rows of these texts."""
-        gone = set(map(id, unwanted))
-        self._texts = {row: text for row, text in self._texts.items() if id(text) not in gone}
+    def _clear(self, row: int) -> None:
+        self._decoder.clear(row)
 
     @property
     def decoding(self) -> bool:
@@ -98,14 +104,13 @@ class Batch:
         self._decoder.prefill(parts, share, reading)
 
     def step(self) -> list[tuple[Text, list[Event]]]:
-        """What comes next of every text that has read its prompt; those that end leave."""
+        """What comes next of every text that has read its prompt."""
         rows = sorted(row for row, text in self._texts.items() if text.unread <= 0)
         made = self._advance({row: self._texts[row] for row in rows}) if rows else []
         now = time.perf_counter()
         for text, events in made:
             if events:
                 text.note(now)
-        self.drop(text for text, events in made if any(map(_is_last, events)))
         return made
 
     def _advance(self, texts: Mapping[int, Text]) -> list[tuple[Text, list[Event]]]:
@@ -130,10 +135,6 @@ def _event(text: Text, token: int | UserError, step: Step, at: int) -> Event:
     pushed = text.answer.push(token, step, at)
     likely = _logprobs(step.logits[at : at + 1], token, text.ticket.order.top_logprobs)
     return Made(text.choice, pushed, text.answer.finish, likely)
-
-
-def _is_last(event: Event) -> bool:
-    return isinstance(event, Failed) or bool(event.finish)
 
 
 def _logprobs(logits: Tensor, token: int, count: int | None) -> TokenLogprobs | None:

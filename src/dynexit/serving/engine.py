@@ -170,14 +170,18 @@ class Engine:
     def _turn(self) -> None:
         """One round: prompts go on by a piece, texts by a token."""
         made: list[tuple[Text, list[Event]]] = []
-        for batch in self._batches():
-            batch.drop([text for text in batch.texts if text.ticket.cancelled])
+        self._free_rows()
         busy = any(batch.decoding for batch in self._batches())
         for batch in self._batches():
             batch.read(self._limits.busy_chunk if busy else self._limits.chunk)
             made += batch.step()
         self._tell(made)
+        self._free_rows()  # after the telling, as clients wait for nothing but words
         self._count(made)
+
+    def _free_rows(self) -> None:
+        for batch in self._batches():
+            batch.free()
 
     def _tell(self, made: list[tuple[Text, list[Event]]]) -> None:
         """Deliver what is new, ticket by ticket."""
@@ -212,7 +216,6 @@ class Engine:
 
     def _give_up(self) -> None:
         """After a failure every text under way fails, and all rows are free for others."""
-        for batch in self._batches():
-            texts = list(batch.texts)
-            batch.drop(texts)
-            self._tell([(text, [Failed(None)]) for text in texts])
+        texts = [text for batch in self._batches() for text in batch.texts]
+        self._tell([(text, [Failed(None)]) for text in texts])
+        self._free_rows()

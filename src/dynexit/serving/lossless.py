@@ -12,7 +12,6 @@ from dynexit.inference.speculative.speculation import Feed, Speculation, draftin
 from dynexit.inference.speculative.speculation import Made as Stood
 from dynexit.models import Model
 from dynexit.serving.batch import Batch, Text
-from dynexit.serving.depths import Thresholds
 from dynexit.serving.limits import Limits
 from dynexit.serving.order import Event, Failed, Made
 
@@ -32,8 +31,8 @@ class LosslessBatch(Batch):
         )
         super().__init__(self._speculation.decoder, limits)
 
-    def _clear(self, row: int, thresholds: Thresholds | None) -> None:
-        self._speculation.clear(row, thresholds)
+    def _clear(self, row: int) -> None:
+        self._speculation.clear(row)
 
     def _advance(self, texts: Mapping[int, Text]) -> list[tuple[Text, list[Event]]]:
         feeds = {row: _feed(text) for row, text in texts.items()}

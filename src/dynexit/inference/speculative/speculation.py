@@ -99,12 +99,12 @@ class Speculation:
         self._depth = backbone.depth
         self._cycles: list[Cycle | None] = [None] * rows
 
-    def clear(self, row: int, thresholds: tuple[float, ...] | None = None) -> None:
+    def clear(self, row: int) -> None:
         """Make a row ready for another text."""
         self._cycles[row] = None
         self.tallies[row] = Tally([0] * self._depth)
         self.decoder.commit(row)
-        self.decoder.clear(row, thresholds)
+        self.decoder.clear(row)
 
     def step(self, feeds: Mapping[int, Feed]) -> dict[int, list[Made]]:
         """Feed one token to each of these rows; the tokens that stand by now, none while a row
