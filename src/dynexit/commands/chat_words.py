@@ -112,7 +112,7 @@ WORDS = {
     word.usage.split()[0]: word
     for word in (
         Word("/threshold X", "leave where the judge's score is at least X, 0 to 1", _threshold),
-        Word("/judge NAME", "another judge: mamba, linear, ffn, margin, entropy, ...", _judge),
+        Word("/judge NAME", "another judge: mamba, linear, shared, margin, none, ...", _judge),
         Word("/full", "every token through all layers", _full),
         Word("/lossless on|off", "draft with exits, verify at full depth", _lossless),
         Word("/depth on|off", "colours and numbers of depth", _depth),
