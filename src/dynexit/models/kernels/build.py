@@ -27,14 +27,16 @@ _SOURCES = (
         "span.h",
         "matrix.h",
         "result.h",
+        "groups.h",
+        "integers.h",
         "tiles.h",
         "norm.h",
         "attention.h",
         "recurrent.h",
         "layer.h",
     ),
-    *("matrix.c", "tiles.c", "norm.c", "activation.c", "recurrent.c", "attention.c", "mixers.c"),
-    "layer.c",
+    *("matrix.c", "tiles.c", "integers.c", "norm.c", "activation.c", "recurrent.c"),
+    *("attention.c", "mixers.c", "layer.c"),
 )
 _FLAGS = (
     "-O3",

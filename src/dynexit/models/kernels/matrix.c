@@ -7,9 +7,12 @@
  *
  * Weights come in blocks of 32 columns. Where the processor multiplies pairs of bf16 and x is bf16, a
  * block is one register of them; otherwise it is several of fp32, and x is made fp32 first. Where it
- * multiplies tiles of bf16, those do it all (tiles.c). */
+ * multiplies tiles of bf16, those do it all (tiles.c). Weights of whole numbers are multiplied with whole
+ * numbers where x is bf16 (integers.c). */
 #include "matrix.h"
 
+#include "groups.h"
+#include "integers.h"
 #include "result.h"
 #include "team.h"
 #include "tiles.h"
@@ -109,22 +112,9 @@ typedef union {
 
 INLINE pair_block pairs_at(const bf16 *x) { return ((pair_cast){_mm512_loadu_si512(x)}).pairs; }
 INLINE pair_block pairs_bf16(const bf16 *w, int part) { return pairs_at(w + part); } /* there is one */
-INLINE pair_block pairs_i8(const int8_t *w, int part) { /* whole numbers up to 256 are exact in bf16 */
-    return _mm512_cvtne2ps_pbh((__m512)part_i8(w, part + 1), (__m512)part_i8(w, part));
-}
-INLINE pair_block pairs_i4(const uint8_t *run, int k) {
-    /* 0 to 15 twice, as five bits choose: the fifth is of the next number, and makes no difference */
-    static const bf16 table[32] = {
-        0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120,
-        0x4130, 0x4140, 0x4150, 0x4160, 0x4170, 0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0,
-        0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120, 0x4130, 0x4140, 0x4150, 0x4160, 0x4170};
-    __m512i at = (__m512i)((uvec)words_of(run, 0) >> (4 * k));
-    return ((pair_cast){_mm512_permutexvar_epi16(at, _mm512_loadu_si512(table))}).pairs;
-}
 INLINE vec add_pair(vec sum, pair_block w, pair_block x) {
     return (vec)_mm512_dpbf16_ps((__m512)sum, w, x);
 }
-INLINE vec add_pairs_i4(vec sum, pair_block w, const bf16 *x) { return add_pair(sum, w, pairs_at(x)); }
 #endif
 
 /* Sums under way of one row with up to MOST tokens, and what int4 adds to them at the end. */
@@ -153,29 +143,6 @@ typedef struct {
         }                                                                                         \
         EACH(i, r) EACH(t, n) s[i].parts[t] = sums[i][t];                                         \
     }
-
-/* Scale of a row's group in every lane. */
-INLINE vec scale_of(const Product *p, long row, long g) {
-    long at = row * (p->cols / p->group) + g;
-#ifdef __AVX512BW__
-    if (p->scale_is_bf16)
-        return (vec)((ivec)_mm512_set1_epi16(((const int16_t *)p->scales)[at]) & (int)0xffff0000);
-#endif
-    return (vec){0} + read(p->scales, at, p->scale_is_bf16);
-}
-
-/* Sum over a row's groups of zero times the sum of a token's x. */
-INLINE float shift_of(const Product *p, long row, long token) {
-    long groups = p->cols / p->group, g = 0;
-    vec sums = {0};
-    for (; g + LANES <= groups; g += LANES)
-        sums += read_vec(p->zeros, row * groups + g, p->scale_is_bf16) *
-                load_f32(p->totals + token * groups + g);
-    float rest = 0;
-    for (; g < groups; g++)
-        rest += read(p->zeros, row * groups + g, p->scale_is_bf16) * p->totals[token * groups + g];
-    return sum_of(sums) + rest;
-}
 
 /* The same for int4, where w = q scale + zero, so y = sum of scale (q . x) + zero (sum of x) by group.
  * `w` is the first of the rows, number `row`; `x` is filled up with zeros to a whole run. */
@@ -216,8 +183,6 @@ DOT(wide_dot_i8, int8_t, part_i8, float, load_f32, add_part, PARTS)
 DOT_I4(wide_dot_i4, wide_i4, float, add_wide_i4)
 #ifdef PAIRS
 DOT(pairs_dot_bf16, bf16, pairs_bf16, bf16, pairs_at, add_pair, 1)
-DOT(pairs_dot_i8, int8_t, pairs_i8, bf16, pairs_at, add_pair, 1)
-DOT_I4(pairs_dot_i4, pairs_i4, bf16, add_pairs_i4)
 #endif
 
 /* One result, token `t` of `s`: its sums, the columns beyond the last whole block, the row's scale. */
@@ -327,15 +292,6 @@ static void rows_i8(const Product *p) {
     const int8_t *w = p->weight;
     const float *scales = p->scales;
 #define ONE(ROW, C) (float)w[(ROW) * p->cols + (C)]
-#ifdef PAIRS
-    if (p->is_bf16) {
-#define CALL(N, R) \
-    pairs_dot_i8(w + row * p->cols, p->cols, AT(bf16), p->cols, from, to, N, R, s)
-        ROWS(CALL, ONE, scales[row], FEW_ROWS, MANY_ROWS)
-#undef CALL
-        return;
-    }
-#endif
     long stride = STRIDE;
 #define CALL(N, R) wide_dot_i8(w + row * p->cols, p->cols, WIDE, stride, from, to, N, R, s)
     ROWS(CALL, ONE, scales[row], FEW_ROWS, MANY_ROWS)
@@ -354,15 +310,6 @@ static void rows_i8(const Product *p) {
 static void rows_i4(const Product *p) {
     const uint8_t *w = p->weight;
     long stride = STRIDE, bytes = stride / RUN * RUN_BYTES;
-#ifdef PAIRS
-    if (p->is_bf16 && p->cols == stride) {
-#define SPLIT(N, R, COUNT) \
-    pairs_dot_i4(p, row, w + row * bytes, AT(bf16), stride, first, from, to, N, R, COUNT, s)
-        ROWS(CALL_BY_GROUP, NONE, 1.0f, FEW_I4, MANY_I4)
-#undef SPLIT
-        return;
-    }
-#endif
 #define SPLIT(N, R, COUNT) \
     wide_dot_i4(p, row, w + row * bytes, WIDE, stride, first, from, to, N, R, COUNT, s)
     ROWS(CALL_BY_GROUP, NONE, 1.0f, FEW_I4, MANY_I4)
@@ -410,7 +357,7 @@ INLINE void total(const Product *p, long token, long from, long to, int is_bf16)
 /* Whether x is read as it is, and not from `wide`. */
 static int reads_x(const Product *p) {
 #ifdef PAIRS
-    if (p->is_bf16 && p->kind != WEIGHT_F32) return p->kind != WEIGHT_I4 || p->cols == STRIDE;
+    if (p->is_bf16 && p->kind == WEIGHT_BF16) return 1;
 #endif
     return p->kind == WEIGHT_F32;
 }
@@ -421,6 +368,10 @@ INLINE void prepare(const Product *p, int is_bf16) {
     if (share.from >= share.to) return;
     if (is_tiled(p)) {
         pack_columns(p, share.from, share.to);
+        return;
+    }
+    if (is_whole(p)) {
+        pack_wholes(p, share.from, share.to);
         return;
     }
     for (long t = 0; t < p->tokens; t++) {
@@ -467,6 +418,7 @@ void products(const Product *p, long count) {
     meet();
     for (long i = 0; i < count; i++) {
         if (is_tiled(p + i)) rows_tiled(p + i);
+        else if (is_whole(p + i)) rows_whole(p + i);
         else some_at_a_time(p + i);
     }
 }
