@@ -24,17 +24,20 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from serve_load import Address, Case, Seen, percentile, read_stream, start_server
+from serve_load import (
+    Address,
+    first_of_library,
+    first_of_server,
+    percentile,
+    questions,
+    start_server,
+)
 
 from dynexit.commands.output import counting
 from dynexit.evaluation.bench.shapes import SHAPES
 from dynexit.evaluation.bench.subject import shape_directory
 from dynexit.exits.choice import Wish, choose
-from dynexit.inference.generate import stream
-from dynexit.inference.settings import GenerationSettings
 from dynexit.models.loading import load_model
-from dynexit.reference.corpus.item import TASKS, prompt
-from dynexit.reference.corpus.mixture import held_out_items
 from dynexit.reference.pair import reference_directory
 
 REFERENCE = "reference:mistral"
@@ -49,11 +52,6 @@ def shaped(shape: str, work: Path) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(reference_directory("mistral") / name, directory / name)
     return directory
-
-
-def questions() -> list[str]:
-    """Some of each kind."""
-    return [prompt(item, 0) for task in TASKS for item in held_out_items(task, 4, seed=3)]
 
 
 async def card(address: Address) -> float:
@@ -73,25 +71,14 @@ def measure(model_name: str, judge: str, rounds: int) -> dict[str, list[float]]:
         policy = choose(model, Wish(judge=judge)).policy
     words = ["--dtype", "bf16", "--judge", judge, "--state", "recompute", "--name", "first"]
     process, address = start_server(model_name, words)
-
-    def library(text: str) -> float:
-        begin = time.perf_counter()
-        next(iter(stream(model, text, GenerationSettings(), policy)))
-        return time.perf_counter() - begin
-
-    def server(text: str) -> float:
-        seen = Seen()
-        body = {"model": "first", "prompt": text, "max_tokens": TOKENS}
-        asyncio.run(read_stream(address, Case(body, "", []), seen))
-        return seen.firsts[0]
-
+    body = {"model": "first", "max_tokens": TOKENS}
     ways: dict[str, Callable[[str], float]] = {
-        "library": library,
-        "server": server,
+        "library": lambda text: first_of_library(model, text, policy),
+        "server": lambda text: first_of_server(address, body | {"prompt": text}),
         "list of models": lambda _: asyncio.run(card(address)),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
-    texts = questions()
+    texts = questions(4)
     try:
         for number in range(WARMING + rounds):
             text = texts[number % len(texts)]

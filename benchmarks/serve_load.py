@@ -235,27 +235,43 @@ def first_token(
     address: Address, cases: list[Case], model: Model, policy: ExitPolicy | None
 ) -> dict[str, float]:
     """Milliseconds to the first token, the server's and the library's in turn, as medians."""
-    served, own = Seen(), list[float]()
+    served, own = list[float](), list[float]()
     for case in random.choices(cases, k=TRIALS):
-        asyncio.run(read_stream(address, case, served))
-        begin = time.perf_counter()
-        next(iter(stream(model, case.body["prompt"], GenerationSettings(), policy)))
-        own.append(time.perf_counter() - begin)
+        served.append(first_of_server(address, case.body))
+        own.append(first_of_library(model, case.body["prompt"], policy))
     return {
-        "server": 1000 * statistics.median(served.firsts),
+        "server": 1000 * statistics.median(served),
         "library": 1000 * statistics.median(own),
     }
 
 
+def first_of_server(address: Address, body: dict[str, Any]) -> float:
+    """Seconds to the first token of a request, whose answer is read to its end."""
+    seen = Seen()
+    asyncio.run(read_stream(address, Case(body, "", []), seen))
+    return seen.firsts[0]
+
+
+def first_of_library(model: Model, prompt: str, policy: ExitPolicy | None) -> float:
+    """Seconds to the first token of the library's answer."""
+    begin = time.perf_counter()
+    next(iter(stream(model, prompt, GenerationSettings(), policy)))
+    return time.perf_counter() - begin
+
+
 def make_cases(model: Model, policy: ExitPolicy | None, name: str, count: int) -> list[Case]:
     """Questions with the library's answers."""
-    texts = [prompt(item, 0) for task in TASKS for item in held_out_items(task, count, seed=3)]
-    return answered(model, policy, name, texts, TOKENS)
+    return answered(model, policy, name, questions(count), TOKENS)
 
 
 def make_stories(model: Model, policy: ExitPolicy | None, name: str, count: int) -> list[Case]:
     """First sentences, and how the library goes on."""
     return answered(model, policy, name, openings(count), LONG)
+
+
+def questions(count: int) -> list[str]:
+    """So many questions of each reference task."""
+    return [prompt(item, 0) for task in TASKS for item in held_out_items(task, count, seed=3)]
 
 
 def openings(count: int) -> list[str]:

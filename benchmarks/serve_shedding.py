@@ -23,12 +23,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from serve_load import LONG, TOKENS, Address, events, openings, percentile, start_server
+from serve_load import LONG, TOKENS, Address, events, openings, percentile, questions, start_server
 
 from dynexit.files import write_json
 from dynexit.models.loading import read_config
-from dynexit.reference.corpus.item import TASKS, prompt
-from dynexit.reference.corpus.mixture import held_out_items
 from dynexit.reference.pair import reference_directory
 
 FULL = ("--judge", "none")
@@ -118,8 +116,7 @@ def main() -> None:
     random.seed(0)
     name = options.model.removeprefix("reference:")
     depth = read_config(reference_directory(name)).depth
-    questions = [prompt(item, 0) for task in TASKS for item in held_out_items(task, 16, seed=3)]
-    texts, most = (openings(16), LONG) if options.stories else (questions, TOKENS)
+    texts, most = (openings(16), LONG) if options.stories else (questions(16), TOKENS)
     bodies = [{"model": options.model, "prompt": text, "max_tokens": most} for text in texts]
     found = {"full depth": run_server(options, FULL, bodies)}
     busy = percentile(found["full depth"][1].gaps, 0.5)

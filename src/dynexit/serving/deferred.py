@@ -31,7 +31,7 @@ class DeferringBatch(Batch):
             deep = [row for row, text in ready.items() if text.deep]
             left, step = self._deferring.begin(ids, list(ready), deep)
             made += self._tell(texts, left, step)
-        held = [row for row in self._deferring.held if row in texts]
+        held = self._deferring.held
         if held and (2 * len(held) >= len(texts) or self._waited >= PATIENCE):
             made += self._tell(texts, held, self._deferring.finish(held))
             held = []

@@ -16,13 +16,9 @@
 #define TALL 8      /* rows done by a thread before it looks for more */
 #define AHEAD 4     /* rows between what is multiplied and what is called from memory */
 #define WIDE (2 * LANES) /* whole numbers in a register */
-#define BLOCK 32
 #define LINE 64 /* bytes that come from memory together */
-#define RUN_BYTES 64 /* of int4 */
 #define LARGEST 32767.0f
 #define STRIDE ROUND_UP(p->cols, RUN)
-#define UNROLL _Pragma("GCC unroll 8")
-#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
 
 typedef int16_t svec __attribute__((vector_size(2 * LANES)));
 

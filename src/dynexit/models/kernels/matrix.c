@@ -32,7 +32,6 @@
 #endif
 #define MOST_ROWS 4
 #define AHEAD 4 /* rows between what is multiplied and what is called from memory */
-#define BLOCK 32
 #define MOST 4    /* tokens that share a pass over a row or two, */
 #define AT_ONCE 8 /* and the most that share one over all rows */
 #define FEW 2     /* tokens for which rows are read whole */
@@ -40,8 +39,6 @@
 #define CHUNK 1024 /* columns of x for many tokens, and */
 #define LONG 4096  /* for few, that the nearest cache holds beside the weights */
 #define GROUPS (AT_ONCE / MOST)
-#define UNROLL _Pragma("GCC unroll 8")
-#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
 #define PARTS (BLOCK / LANES) /* registers of fp32 in a block */
 
 /* Register `part` of a block in fp32. Two neighbours of bf16 are one word, whose halves are taken at
@@ -144,46 +141,52 @@ typedef struct {
         EACH(i, r) EACH(t, n) s[i].parts[t] = sums[i][t];                                         \
     }
 
-/* The same for int4, where w = q scale + zero, so y = sum of scale (q . x) + zero (sum of x) by group.
- * `w` is the first of the rows, number `row`; `x` is filled up with zeros to a whole run. */
-#define RUN_BYTES 64
-#define DOT_I4(NAME, LOAD, X, ADD)                                                                \
-    INLINE void NAME(const Product *p, long row, const uint8_t *w, const X *x, long stride,       \
-                     long first, long from, long to, int n, int r, int parts, Sums *s) {          \
-        long groups = p->cols / p->group;                                                         \
-        vec sums[MOST_ROWS][MOST];                                                                \
-        if (from == 0) EACH(i, r) EACH(t, n) s[i].shift[t] = shift_of(p, row + i, first + t);     \
-        EACH(i, r) EACH(t, n) sums[i][t] = s[i].parts[t];                                         \
-        for (long c = from; c < to; c += RUN) {                                                   \
-            if (r > 1 || n > FEW)                                                                 \
-                EACH(i, r) __builtin_prefetch(w + ((i + r) * stride + c) / 2, 0, 2);              \
-            EACH(part, parts) {                                                                   \
-                long g = c / RUN * parts + part;                                                  \
-                if (g >= groups) break;                                                           \
-                vec products[MOST_ROWS][MOST];                                                    \
-                EACH(i, r) EACH(t, n) products[i][t] = (vec){0};                                  \
-                UNROLL for (int k = part * 4 / parts; k < (part + 1) * 4 / parts; k++) {          \
-                    __typeof__(LOAD(w, 0)) block[MOST_ROWS];                                      \
-                    EACH(i, r) block[i] = LOAD(w + (i * stride + c) / 2, k);                      \
-                    EACH(t, n) EACH(i, r) products[i][t] =                                        \
-                        ADD(products[i][t], block[i], x + t * stride + c + k * BLOCK);            \
-                }                                                                                 \
-                EACH(i, r) {                                                                      \
-                    vec scale = scale_of(p, row + i, g);                                          \
-                    EACH(t, n) sums[i][t] += products[i][t] * scale;                              \
-                }                                                                                 \
-            }                                                                                     \
-        }                                                                                         \
-        EACH(i, r) EACH(t, n) s[i].parts[t] = sums[i][t];                                         \
-    }
-
 DOT(wide_dot_f32, float, part_f32, float, load_f32, add_part, PARTS)
 DOT(wide_dot_bf16, bf16, part_bf16, float, load_f32, add_part, PARTS)
 DOT(wide_dot_i8, int8_t, part_i8, float, load_f32, add_part, PARTS)
-DOT_I4(wide_dot_i4, wide_i4, float, add_wide_i4)
 #ifdef PAIRS
 DOT(pairs_dot_bf16, bf16, pairs_bf16, bf16, pairs_at, add_pair, 1)
 #endif
+
+/* Scale of a row's group in every lane. */
+INLINE vec scale_of(const Product *p, long row, long g) {
+    long at = row * (p->cols / p->group) + g;
+#ifdef __AVX512BW__
+    if (p->scale_is_bf16)
+        return (vec)((ivec)_mm512_set1_epi16(((const int16_t *)p->scales)[at]) & (int)0xffff0000);
+#endif
+    return (vec){0} + read(p->scales, at, p->scale_is_bf16);
+}
+
+/* The same for int4, where w = q scale + zero, so y = sum of scale (q . x) + zero (sum of x) by group.
+ * `w` is the first of the rows, number `row`; `x` is filled up with zeros to a whole run. */
+INLINE void wide_dot_i4(const Product *p, long row, const uint8_t *w, const float *x, long stride,
+                        long first, long from, long to, int n, int r, int parts, Sums *s) {
+    long groups = p->cols / p->group;
+    vec sums[MOST_ROWS][MOST];
+    if (from == 0) EACH(i, r) EACH(t, n) s[i].shift[t] = shift_of(p, row + i, first + t);
+    EACH(i, r) EACH(t, n) sums[i][t] = s[i].parts[t];
+    for (long c = from; c < to; c += RUN) {
+        if (r > 1 || n > FEW) EACH(i, r) __builtin_prefetch(w + ((i + r) * stride + c) / 2, 0, 2);
+        EACH(part, parts) {
+            long g = c / RUN * parts + part;
+            if (g >= groups) break;
+            vec products[MOST_ROWS][MOST];
+            EACH(i, r) EACH(t, n) products[i][t] = (vec){0};
+            UNROLL for (int k = part * 4 / parts; k < (part + 1) * 4 / parts; k++) {
+                wide_block block[MOST_ROWS];
+                EACH(i, r) block[i] = wide_i4(w + (i * stride + c) / 2, k);
+                EACH(t, n) EACH(i, r) products[i][t] =
+                    add_wide_i4(products[i][t], block[i], x + t * stride + c + k * BLOCK);
+            }
+            EACH(i, r) {
+                vec scale = scale_of(p, row + i, g);
+                EACH(t, n) sums[i][t] += products[i][t] * scale;
+            }
+        }
+    }
+    EACH(i, r) EACH(t, n) s[i].parts[t] = sums[i][t];
+}
 
 /* One result, token `t` of `s`: its sums, the columns beyond the last whole block, the row's scale. */
 #define FINISH(s, t, token, ONE, SCALE)                                                           \
@@ -299,21 +302,22 @@ static void rows_i8(const Product *p) {
 #undef ONE
 }
 
-#define CALL_BY_GROUP(N, R)                                                                       \
-    switch (p->group) {                                                                           \
-        case 128: SPLIT(N, R, 1); break;                                                          \
-        case 64: SPLIT(N, R, 2); break;                                                           \
-        default: SPLIT(N, R, 4);                                                                  \
-    }
-#define NONE(ROW, C) 0.0f /* the number of columns is a multiple of the groups' */
-
 static void rows_i4(const Product *p) {
     const uint8_t *w = p->weight;
     long stride = STRIDE, bytes = stride / RUN * RUN_BYTES;
-#define SPLIT(N, R, COUNT) \
+#define DOT_PARTS(N, R, COUNT) \
     wide_dot_i4(p, row, w + row * bytes, WIDE, stride, first, from, to, N, R, COUNT, s)
-    ROWS(CALL_BY_GROUP, NONE, 1.0f, FEW_I4, MANY_I4)
-#undef SPLIT
+#define CALL(N, R)                                                                                \
+    switch (p->group) {                                                                           \
+        case 128: DOT_PARTS(N, R, 1); break;                                                      \
+        case 64: DOT_PARTS(N, R, 2); break;                                                       \
+        default: DOT_PARTS(N, R, 4);                                                              \
+    }
+#define NONE(ROW, C) 0.0f /* the number of columns is a multiple of the groups' */
+    ROWS(CALL, NONE, 1.0f, FEW_I4, MANY_I4)
+#undef CALL
+#undef NONE
+#undef DOT_PARTS
 }
 
 /* Where column j of a block goes among those of x in fp32: words of int4 have all even columns before

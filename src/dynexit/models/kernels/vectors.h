@@ -19,6 +19,8 @@
 #define LANES 4
 #endif
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
 
 typedef uint16_t bf16;
 typedef float vec __attribute__((vector_size(4 * LANES)));
