@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dynexit.models import kernels
 from dynexit.models.kernels import Matrix, multiply
+from dynexit.models.kernels.build import tiled
 from dynexit.models.packing import pack
 
 pytestmark = pytest.mark.skipif(kernels.library() is None, reason="no C compiler")
@@ -43,7 +44,7 @@ def states(tokens: int, cols: int, outlier: float) -> Tensor:
 
 
 @given(
-    st.integers(1, 9),
+    st.integers(1, kernels.MOST_TOKENS),
     st.integers(1, 40),
     st.integers(1, 13),
     st.sampled_from([8, 128, 64, 32]),
@@ -72,6 +73,30 @@ def test_a_result_is_off_by_less_than_its_own_rounding(
     with torch.inference_mode():
         alone = torch.cat([multiply(x[t : t + 1], matrix)[0] for t in range(tokens)])
     assert torch.equal(alone, made)
+
+
+@given(
+    st.integers(kernels.MOST_TOKENS + 1, 150),
+    st.integers(1, 40),
+    st.integers(1, 13),
+    st.sampled_from([8, 128, 64, 32]),
+    st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=100)
+def test_many_tokens(tokens: int, rows: int, blocks: int, kind: int, seed: int) -> None:
+    """Where there is a matrix unit int4 becomes bf16 for them, as for PyTorch's products."""
+    torch.manual_seed(seed)
+    matrix, exact = (
+        eight_bits(rows, 32 * blocks) if kind == 8 else four_bits(rows, kind * blocks, kind)
+    )
+    x = states(tokens, exact.shape[1], 1.0)
+    with torch.inference_mode():
+        made = multiply(x, matrix)[0].double()
+    rounded = exact.bfloat16().double() if kind != 8 and tiled() else exact
+    expected = x.double() @ rounded.T
+    # a weight near the middle of two numbers of bf16 may become either
+    allowed = expected.abs() * BF16 + (x.double().abs() @ exact.abs().T) * 2.0**-11
+    assert ((made - expected).abs() <= allowed).all()
 
 
 @pytest.mark.parametrize("outlier", [1.0, 1000.0])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dynexit.models import kernels
 from dynexit.models.attention import Attention
 from dynexit.models.block import Block
-from dynexit.models.cache import Cache, RecurrentState
+from dynexit.models.cache import AttentionState, Cache, RecurrentState
 from dynexit.models.config import BackboneConfig
 from dynexit.models.cost import layer_parameters
 from dynexit.models.mamba import Mamba
@@ -29,6 +29,8 @@ STATE_BUDGET = 2 << 30  # bytes
 _PIECEWISE = 8 << 20
 """Bytes of a layer's weights that may be read, each piece of a prompt anew, before PyTorch's many
 operations on the whole prompt take less time."""
+_FEW_PIECES = 2
+"""A matrix unit takes so many in less time in any layer, and any number in recurrent ones."""
 
 
 class Backbone(nn.Module):
@@ -139,9 +141,13 @@ class Backbone(nn.Module):
             count = -(-tokens // most)
             if place.batch * place.width <= most:
                 return None
-            if count > 1 and count * self._layer_bytes > _PIECEWISE:
-                return None
+            attends = any(isinstance(state, AttentionState) for state in cache.states[start:stop])
+            by_tiles = most > kernels.MOST_TOKENS and (count <= _FEW_PIECES or not attends)
+            if count > 1 and not by_tiles and count * self._layer_bytes > _PIECEWISE:
+                continue
             pieces = Pieces.of(place, most)
+            if attends and not all(place.is_short for place in pieces.places):
+                continue
             if self._take(pieces, hidden, cache, range(start, stop)):
                 return pieces
         return None
@@ -151,9 +157,7 @@ class Backbone(nn.Module):
         first = pieces.places[0]
         part = hidden.reshape(1, -1, hidden.shape[-1])[:, : first.span.tokens]
         blocks = self.blocks()
-        return all(place.is_short for place in pieces.places) and all(
-            blocks[i].is_one_call(part, cache.states[i], first) for i in layers
-        )
+        return all(blocks[i].is_one_call(part, cache.states[i], first) for i in layers)
 
     @functools.cached_property
     def _layer_bytes(self) -> int:

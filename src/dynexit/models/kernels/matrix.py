@@ -13,7 +13,9 @@ from dynexit.models.kernels.build import library, loaded, tiled
 
 MOST_TOKENS = 8
 """Up to here a kernel is bound by memory, and PyTorch's matrix product gains nothing."""
-_MOST_BY_TILES = 64  # as many share a tile of weights
+_MOST = {torch.int8: 64, torch.uint8: 256}
+"""PyTorch makes these floating point before it multiplies, which takes as long as so many do."""
+_MOST_BY_TILES = {torch.bfloat16: 64, torch.int8: 512, torch.uint8: 512}  # 64 share a tile
 _RUN = 128  # columns to which the kernels round up
 _KINDS = (torch.float32, torch.bfloat16)  # of hidden states
 _WEIGHTS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}
@@ -48,7 +50,8 @@ class Product(ctypes.Structure):
 
 def most_tokens(dtype: torch.dtype) -> int:
     """Of so many tokens, with weights of this type, the kernels are the fastest there is here."""
-    return _MOST_BY_TILES if dtype == torch.bfloat16 and tiled() else MOST_TOKENS
+    most = _MOST.get(dtype, MOST_TOKENS)
+    return max(most, _MOST_BY_TILES.get(dtype, 0)) if tiled() else most
 
 
 def usable(x: Tensor, weight: Tensor) -> bool:
