@@ -43,7 +43,7 @@ class QuantizedProjection(nn.Module):
         """All outputs [..., out]."""
         matrix = self.matrix(x)
         if matrix is None:
-            return self._multiply(x, 0, self.out_features, self.bias)
+            return self.by_pytorch(x, 0, self.out_features, self.bias)
         return kernels.multiply(x, matrix)[0]
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
@@ -51,7 +51,7 @@ class QuantizedProjection(nn.Module):
         part = self.part(x, start, stop)
         if part is None:
             bias = None if self.bias is None else self.bias[start:stop]
-            return self._multiply(x, start, stop, bias)
+            return self.by_pytorch(x, start, stop, bias)
         return kernels.multiply(x, part)[0]
 
     def part(self, x: Tensor, start: int, stop: int) -> Matrix | None:
@@ -77,7 +77,7 @@ class QuantizedProjection(nn.Module):
     def dequantized(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
         """Rows ``start`` to ``stop`` of ``W`` [stop - start, in] in ``dtype``."""
 
-    def _multiply(self, x: Tensor, start: int, stop: int, bias: Tensor | None) -> Tensor:
+    def by_pytorch(self, x: Tensor, start: int, stop: int, bias: Tensor | None) -> Tensor:
         """``x`` times those rows, plus ``bias``, by PyTorch; a block of rows at a time is made
         floating point."""
         block = _BLOCK if x.device.type == "cpu" else _DEVICE_BLOCK
@@ -112,10 +112,10 @@ class Int8Projection(QuantizedProjection):
             Matrix(weight, self.bias, self.scales)
         )
 
-    def _multiply(self, x: Tensor, start: int, stop: int, bias: Tensor | None) -> Tensor:
+    def by_pytorch(self, x: Tensor, start: int, stop: int, bias: Tensor | None) -> Tensor:
         numbers, scales = self.qweight[start:stop], self.scales[start:stop]
         if not _fits_pytorch(x):
-            return super()._multiply(x, start, stop, bias)
+            return super().by_pytorch(x, start, stop, bias)
         flat = x.reshape(-1, self.in_features)
         y = torch._weight_int8pack_mm(flat, numbers, scales.to(x.dtype))
         y = y.view(*x.shape[:-1], stop - start)
