@@ -13,7 +13,6 @@
 
 #define TALL 8 /* rows done by a thread before it looks for more */
 #define WIDE (2 * LANES) /* whole numbers in a register */
-#define LINE 64 /* bytes that come from memory together */
 
 int is_whole(const Product *p) { return p->is_bf16 && (p->kind == WEIGHT_I8 || p->kind == WEIGHT_I4); }
 
@@ -83,25 +82,21 @@ INLINE void some_rows(const Product *p, long row, long first, int n, int r) {
 #define FEW_I4 2
 #define MANY 2
 
-INLINE void together(const Product *p, long row, long last, long token, int r) {
-    for (; row + r <= last; row += r) some_rows(p, row, token, 1, r);
-    for (; row < last; row++) some_rows(p, row, token, 1, 1);
+INLINE void together(const Product *p, long row, long last, long first, int n, int r) {
+    for (; row + r <= last; row += r) some_rows(p, row, first, n, r);
+    for (; row < last; row++) some_rows(p, row, first, n, 1);
 }
 
 static void rows_of_token(const Product *p, long row, long last, long token) {
-    if (p->kind == WEIGHT_I8) together(p, row, last, token, FEW_I8);
-    else together(p, row, last, token, FEW_I4);
+    if (p->kind == WEIGHT_I8) together(p, row, last, token, 1, FEW_I8);
+    else together(p, row, last, token, 1, FEW_I4);
 }
-
-#define ROWS(N)                                                                                    \
-    for (; row + MANY <= last; row += MANY) some_rows(p, row, first, N, MANY);                     \
-    for (; row < last; row++) some_rows(p, row, first, N, 1);
 
 static void rows_of_tokens(const Product *p, long row, long last, long first, long n) {
     switch (n) {
-        case 2: ROWS(2) break;
-        case 3: ROWS(3) break;
-        default: ROWS(4)
+        case 2: together(p, row, last, first, 2, MANY); break;
+        case 3: together(p, row, last, first, 3, MANY); break;
+        default: together(p, row, last, first, 4, MANY);
     }
 }
 

@@ -24,6 +24,8 @@ enum { WEIGHT_F32, WEIGHT_BF16, WEIGHT_I8, WEIGHT_I4 };
 #define RUN 128 /* columns that belong together, whatever the weights are, */
 #define BLOCK 32 /* those of them that are loaded at once, */
 #define RUN_BYTES 64 /* and what a run of int4 takes */
+#define I4_BYTES(cols) (ROUND_UP(cols, RUN) / RUN * RUN_BYTES) /* of a row */
+#define LINE 64 /* bytes that come from memory together */
 
 /* All threads of a team: `count` products, one after the other. Columns of x may have been written just
  * now by the threads whose share (team.h) they are; no thread waits at the end. */

@@ -81,7 +81,7 @@ INLINE void add_group(const uint8_t *w, long line, const int8_t *x, long stride,
 }
 
 INLINE void dot_i4(const Product *p, long row, long first, int n, int r, int parts, Sums sums) {
-    long stride = STRIDE * sizeof(float), line = STRIDE / RUN * RUN_BYTES, groups = p->cols / p->group;
+    long stride = STRIDE * sizeof(float), line = I4_BYTES(p->cols), groups = p->cols / p->group;
     const uint8_t *w = (const uint8_t *)p->weight + row * line;
     const int8_t *x = (const int8_t *)wholes_of(p, first);
     for (long from = 0; from < groups; from += LANES) {

@@ -16,10 +16,10 @@
 
 #define TALL 16     /* rows of a tile of weights, */
 #define DEEP 32     /* its columns, */
-#define LINE 64     /* bytes that come from memory together, */
 #define SOME 16     /* tokens of a tile of x, */
 #define MOST_TILES 4 /* and how many of these share the weights */
 #define GROUP (SOME * MOST_TILES)
+#define ORDINALS {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
 #define FEW 8 /* tokens that int8 and int4 are multiplied with as whole numbers */
 
 extern long syscall(long number, ...); /* the rest of unistd.h has names that are ours */
@@ -41,7 +41,7 @@ static long at_most(long x, long most) { return x < most ? x : most; }
 /* A tile of x has its tokens side by side, tiles of all columns follow each other. */
 void pack_columns(const Product *p, long from, long to) {
     if (p->tokens == 1) return;
-    const ivec each = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const ivec each = ORDINALS;
     const uint32_t *x = p->x;
     for (long first = 0; first < p->tokens; first += SOME) {
         long n = at_most(p->tokens - first, SOME);
@@ -88,7 +88,7 @@ static void widen_i8(const Product *p, const int8_t *w, long height, long count,
 /* What the numbers of a group of int4 stand for, twice: five bits choose one of them, the highest of which
  * may be any. */
 INLINE __m512i meanings(const Product *p, long row, long g) {
-    const vec each = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const vec each = ORDINALS;
     long at = row * (p->cols / p->group) + g;
     vec all = each * read(p->scales, at, p->scale_is_bf16) + read(p->zeros, at, p->scale_is_bf16);
     return _mm512_broadcast_i64x4((__m256i)_mm512_cvtneps_pbh((__m512)all));
@@ -97,7 +97,7 @@ INLINE __m512i meanings(const Product *p, long row, long g) {
 /* int4 from column `from` on: block k has in the halves of words what is in the four bits of them from 4 k
  * on, as matrix.c says. */
 static void widen_i4(const Product *p, long row, long height, long from, long count, Tiles out) {
-    long line = ROUND_UP(p->cols, RUN) / RUN * RUN_BYTES;
+    long line = I4_BYTES(p->cols);
     const uint8_t *w = (const uint8_t *)p->weight + row * line + from / RUN * RUN_BYTES;
     for (long i = 0; i < height; i++, w += line) {
         __builtin_prefetch(w + TALL * line, 0, 2);
@@ -171,7 +171,7 @@ static void block(const Product *p, long row, long height, long first, long coun
     const bf16 *x = p->tokens == 1 ? p->x : (const void *)p->wide;
     long tiles = (count + SOME - 1) / SOME, n = count - (tiles - 1) * SOME;
     sums(p, row, height, x + first * p->cols, tiles, n, out);
-    const ivec lines = (ivec){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} * SOME;
+    const ivec lines = (ivec)ORDINALS * SOME;
     for (long t = 0; t < count; t++) {
         const float *of_token = out + t / SOME * TALL * SOME + t % SOME;
         if (height == TALL) {
